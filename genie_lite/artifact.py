@@ -1,0 +1,153 @@
+"""Run folders: a finished stage is one folder with weights, recipe and a manifest that is written last.
+
+    runs/<name>/<stage>/   model.safetensors · recipe.yaml · artifact.json
+
+The manifest's presence means finished. Nothing is unpickled.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save
+from torch import nn
+
+from genie_lite import __version__
+from genie_lite.config import Config
+from genie_lite.errors import UserError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What a finished stage left.
+
+    sha256: of the weights. config: the model's configuration as plain data. parents: stage name to
+    weights' sha256. metrics: the last validation. data: name, fingerprint and counts of what it saw.
+    """
+
+    folder: Path
+    stage: str
+    config: dict[str, Any]
+    sha256: str
+    parents: dict[str, str]
+    metrics: dict[str, float]
+    data: dict[str, Any]
+    seconds: float
+    meta: dict[str, Any]
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file so that a reader sees the old content or the new, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, tree: Any) -> None:
+    """Write plain data as indented JSON, atomically."""
+    write_bytes(path, (json.dumps(tree, indent=2) + "\n").encode())
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a stage's manifest has been written."""
+    return (folder / "artifact.json").is_file()
+
+
+def write_artifact(
+    folder: Path,
+    stage: str,
+    model: nn.Module,
+    config: Config,
+    recipe: str,
+    parents: Mapping[str, Artifact],
+    data: Mapping[str, Any],
+    metrics: Mapping[str, float],
+    seconds: float,
+) -> Artifact:
+    """Write weights, then the recipe, then the manifest that declares the stage finished."""
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    write_bytes(folder / "model.safetensors", save(weights))
+    write_bytes(folder / "recipe.yaml", recipe.encode())
+    manifest = {
+        "format": FORMAT,
+        "stage": stage,
+        "config": json.loads(config.model_dump_json()),
+        "weights": {"file": "model.safetensors", "sha256": sha256_of(folder / "model.safetensors")},
+        "parents": {name: parent.sha256 for name, parent in parents.items()},
+        "metrics": dict(metrics),
+        "data": dict(data),
+        "seconds": round(seconds, 1),
+        "meta": {
+            "genie_lite": __version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        },
+    }
+    write_json(folder / "artifact.json", manifest)
+    return read_artifact(folder, stage)
+
+
+def read_artifact(folder: Path, stage: str) -> Artifact:
+    """Read a finished stage's manifest and check it against the weights beside it.
+
+    Raises:
+        UserError: not finished, another stage's folder, another format, or weights that do not match.
+    """
+    path = folder / "artifact.json"
+    if not path.is_file():
+        raise UserError(f"{folder}: no finished {stage} here (artifact.json is missing); train it, or check the path")
+    try:
+        tree = json.loads(path.read_text())
+        found, version = tree["stage"], tree["format"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: not a genie_lite manifest; expected JSON with 'format' and 'stage'") from error
+    if found != stage:
+        raise UserError(f"{folder}: expected stage '{stage}', found '{found}'; pass the {stage} folder")
+    if version != FORMAT:
+        raise UserError(f"{path}: format {version}, this version reads {FORMAT}; train again or use the version that wrote it")
+    if not (folder / "model.safetensors").is_file():
+        raise UserError(f"{folder}: model.safetensors is missing; copy the whole folder or train again")
+    if sha256_of(folder / "model.safetensors") != tree["weights"]["sha256"]:
+        raise UserError(f"{folder / 'model.safetensors'}: does not match the sha256 in artifact.json; copy it again")
+    return Artifact(
+        folder=folder,
+        stage=stage,
+        config=tree["config"],
+        sha256=tree["weights"]["sha256"],
+        parents=tree["parents"],
+        metrics=tree["metrics"],
+        data=tree["data"],
+        seconds=tree["seconds"],
+        meta=tree["meta"],
+    )
+
+
+def load_weights(artifact: Artifact, model: nn.Module) -> None:
+    """Put an artifact's weights into a model, every name matched, and set it to evaluation."""
+    model.load_state_dict(load_file(artifact.folder / "model.safetensors"), strict=True)
+    model.eval()

@@ -1,0 +1,47 @@
+"""Pure measurements, in stated units, with their value at the extremes."""
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+def psnr_db(prediction: Float[Tensor, "*rows c h w"], target: Float[Tensor, "*rows c h w"]) -> Float[Tensor, "*rows"]:
+    """Peak signal-to-noise ratio of each frame in dB, pixels in [0, 1]; equal frames give 100."""
+    error = (prediction.float().clamp(0, 1) - target.float()).square().mean(dim=(-3, -2, -1))
+    return -10 * torch.log10(error.clamp_min(1e-10))
+
+
+def ssim(prediction: Float[Tensor, "*rows c h w"], target: Float[Tensor, "*rows c h w"]) -> Float[Tensor, "*rows"]:
+    """Structural similarity of each frame in [-1, 1]; equal frames give 1.
+
+    Source: Wang et al. 2004, as torchmetrics computes it (Gaussian window, sigma 1.5).
+    """
+    from genie_lite.torchvision_shim import repair
+
+    repair()
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    rows = prediction.shape[:-3]
+    flat = rearrange(prediction.float().clamp(0, 1), "... c h w -> (...) c h w") if rows else prediction[None].float()
+    true = rearrange(target.float(), "... c h w -> (...) c h w") if rows else target[None].float()
+    value = structural_similarity_index_measure(flat, true, data_range=1.0, reduction="none")
+    assert isinstance(value, Tensor)
+    return value.reshape(rows)
+
+
+def code_usage(index: Int[Tensor, "*rows"], num_codes: int, at_least: float = 0.0) -> float:
+    """Share of the codes that occur in more than `at_least` of all rows; 2 of 8 codes used is 0.25."""
+    share = _share(index, num_codes)
+    return float((share > at_least).float().mean())
+
+
+def perplexity(index: Int[Tensor, "*rows"], num_codes: int) -> float:
+    """Two to the entropy in bits: how many equally frequent codes carry as much; 1 when one code is used."""
+    share = _share(index, num_codes)
+    return float(torch.exp(-(share * share.clamp_min(1e-12).log()).sum()))
+
+
+def _share(index: Tensor, num_codes: int) -> Tensor:
+    count = torch.bincount(index.reshape(-1).long(), minlength=num_codes).double()
+    return count / count.sum().clamp_min(1)

@@ -1,0 +1,1 @@
+"""The three models and the world made of them. Start with `lam.py`."""

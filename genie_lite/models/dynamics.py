@@ -1,0 +1,229 @@
+"""Dynamics: the tokens of the next frame, from the tokens of the past and the code that leads to it.
+
+Training packs two copies of a clip into one sequence. The clean copy is the past as play will see it;
+the hidden copy has random tokens masked and is what is predicted:
+
+    clean   0   1   2   3          frame i reads clean frames ≤ i
+    hidden      1   2   3   4      frame i reads clean frames < i, and itself
+                ▲   ▲   ▲   ▲
+    code        0   1   2   3      code[k] goes to frame k + 1, in both copies
+
+so every frame of a clip is one exact example of what the sampler does: a clean past and one partly
+masked new frame. The clean copy never depends on the hidden one, which makes caching it exact.
+
+Sampling (MaskGIT): start with every token of the new frame masked; in each of a few passes predict
+all of them, keep those the model is surest of, mask the rest again. Then one pass commits the frame
+to the cache.
+
+Sources: Genie, arXiv:2402.15391, section 2.1; MaskGIT, arXiv:2202.04200, section 3; the two copies:
+block diffusion, arXiv:2503.09573, section 4.
+Differs from Genie: the past is clean, with a share of random tokens (`corruption`), not masked; mask
+ratios are drawn for every frame by itself, over MaskGIT's cosine; the code is a token by default.
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from einops import repeat
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from genie_lite.artifact import load_weights, read_artifact
+from genie_lite.config import Config, parse
+from genie_lite.losses import masked_cross_entropy
+from genie_lite.nn.inject import Inject, InjectKind
+from genie_lite.nn.transformer import Past, STTransformer
+from genie_lite.types import Loss
+
+
+class DynamicsConfig(Config):
+    """Shape of a dynamics model; vocabulary and grid come from its parents."""
+
+    width: int = 256
+    depth: int = 6
+    heads: int = 4
+    window: int = 16  # frames that temporal attention reaches
+    inject: InjectKind = "token"
+    corruption: float = 0.1  # largest share of past tokens replaced by random ones, drawn per clip
+
+
+class DynamicsSizes(Config):
+    """What the tokenizer and the LAM decide: never restated in a recipe."""
+
+    vocabulary: int  # codes of the tokenizer
+    num_tokens: int  # tokens of a frame
+    code_dim: int  # width of a latent action's vector
+
+
+class DynamicsSpec(Config):
+    """All that is needed to build the model again."""
+
+    model: DynamicsConfig
+    sizes: DynamicsSizes
+
+
+class DynamicsWeights(Config):
+    """Weight of each term of the objective."""
+
+    cross_entropy: float = 1.0
+
+
+@dataclass(frozen=True)
+class DynamicsOutput:
+    """logits: for frames[1:], in float32. masked: which of their tokens were hidden."""
+
+    logits: Float[Tensor, "b k n v"]
+    masked: Bool[Tensor, "b k n"]
+
+
+class DynamicsModel(nn.Module):
+    """Space-time transformer over tokens and codes, with its MaskGIT sampler."""
+
+    def __init__(self, spec: DynamicsSpec) -> None:
+        super().__init__()
+        config, self.sizes, self.spec = spec.model, spec.sizes, spec
+        self.corruption = config.corruption
+        self.mask_token = self.sizes.vocabulary
+        self.embed = nn.Embedding(self.sizes.vocabulary + 1, config.width)
+        nn.init.normal_(self.embed.weight, std=0.02)
+        self.place = nn.Parameter(0.02 * torch.randn(self.sizes.num_tokens, config.width))
+        self.first_code = nn.Parameter(0.02 * torch.randn(self.sizes.code_dim))  # stands before frame 0
+        self.inject = Inject(config.inject, self.sizes.code_dim, config.width)
+        self.transformer = STTransformer(config.width, config.depth, config.heads, config.window)
+        self.to_logits = nn.Linear(config.width, self.sizes.vocabulary)
+
+    def forward(
+        self, tokens: Int[Tensor, "b t n"], codes: Float[Tensor, "b k d"], generator: torch.Generator
+    ) -> DynamicsOutput:
+        """Hide random tokens of frames 1 … t-1 and predict them.
+
+        Args:
+            tokens: a clip of t frames.
+            codes: vectors of its t - 1 latent actions.
+            generator: the only source of randomness: mask ratios, masks, corruption.
+        """
+        masked = draw_mask(tokens[:, 1:], generator)
+        clean = corrupt(tokens[:, :-1], self.corruption, self.sizes.vocabulary, generator)
+        return DynamicsOutput(self.logits(clean, tokens[:, 1:].masked_fill(masked, self.mask_token), codes), masked)
+
+    def logits(
+        self, clean: Int[Tensor, "b k n"], hidden: Int[Tensor, "b k n"], codes: Float[Tensor, "b k d"]
+    ) -> Float[Tensor, "b k n v"]:
+        """Predict frames 1 … k, each from the clean frames before it and its own hidden copy."""
+        num = clean.shape[1]
+        codes = self._with_first(codes)
+        rows = self._rows(torch.cat([clean, hidden], dim=1), torch.cat([codes[:, :-1], codes[:, 1:]], dim=1))
+        time = torch.arange(num, device=rows.device)
+        mixed, _ = self.transformer.run(
+            rows, torch.cat([time, time + 1]), two_copies(num, self.transformer.window, rows.device)
+        )
+        return self.to_logits(self.inject.strip(mixed[:, num:])).float()
+
+    def commit(
+        self, tokens: Int[Tensor, "b t n"], codes: Float[Tensor, "b t d"], past: Past | None
+    ) -> Past:
+        """Append finished frames, each with the code that led to it, to the cache."""
+        return self.transformer.extend(self._rows(tokens, codes), past)[1]
+
+    def first_codes(self, batch: int) -> Float[Tensor, "b 1 d"]:
+        """What stands in for the code before a stream's first frame."""
+        return repeat(self.first_code, "d -> b 1 d", b=batch)
+
+    def next_logits(
+        self, hidden: Int[Tensor, "b n"], code: Float[Tensor, "b d"], past: Past
+    ) -> Float[Tensor, "b n v"]:
+        """Logits of the frame after the cached ones."""
+        rows = self._rows(hidden[:, None], code[:, None])
+        mixed, _ = self.transformer.extend(rows, past)
+        return self.to_logits(self.inject.strip(mixed)[:, 0]).float()
+
+    def sample(
+        self, code: Float[Tensor, "b d"], past: Past, noise: Float[Tensor, "b r n v"], temperature: float
+    ) -> Int[Tensor, "b n"]:
+        """Draw the next frame's tokens in r refinement passes.
+
+        Args:
+            code: the latent action to take.
+            past: cache of all frames so far.
+            noise: Gumbel noise, one draw per pass, token and vocabulary entry.
+            temperature: 0 takes the likeliest token; 1 samples the model's distribution.
+        """
+        num_tokens, num_passes = noise.shape[2], noise.shape[1]
+        hidden = torch.full(noise[:, 0, :, 0].shape, self.mask_token, dtype=torch.long, device=code.device)
+        for number in range(num_passes):
+            logits = self.next_logits(hidden, code, past)
+            drawn = (logits + temperature * noise[:, number]).argmax(dim=-1)
+            was_masked = hidden == self.mask_token
+            drawn = torch.where(was_masked, drawn, hidden)
+            # A token, once kept, stays; among the others the surest of this pass are kept.
+            sure = logits.log_softmax(dim=-1).gather(-1, drawn[..., None])[..., 0].masked_fill(~was_masked, math.inf)
+            num_masked = int(num_tokens * math.cos(0.5 * math.pi * (number + 1) / num_passes))
+            doubtful = sure.argsort(dim=-1, stable=True)[:, :num_masked]
+            hidden = drawn.scatter(1, doubtful, self.mask_token)
+        return hidden
+
+    def _with_first(self, codes: Tensor) -> Tensor:
+        return torch.cat([self.first_codes(codes.shape[0]).to(codes.dtype), codes], dim=1)
+
+    def _rows(self, tokens: Tensor, codes: Tensor) -> Tensor:
+        return self.inject(self.embed(tokens) + self.place, codes)
+
+
+def two_copies(num: int, window: int, device: torch.device | None = None) -> Bool[Tensor, "s s"]:
+    """Temporal mask of clean frames 0 … num-1 followed by hidden frames 1 … num (drawing above)."""
+    time = torch.arange(num, device=device)
+    frame = torch.cat([time, time + 1])
+    is_clean = torch.arange(2 * num, device=device) < num
+    distance = frame[:, None] - frame[None, :]
+    earliest = is_clean[:, None].logical_not().long()  # a hidden frame reads strictly earlier clean frames
+    reads_clean = is_clean[None, :] & (distance >= earliest) & (distance < window)
+    return reads_clean | (torch.eye(2 * num, dtype=torch.bool, device=device) & ~is_clean[None, :])
+
+
+def draw_mask(tokens: Int[Tensor, "b k n"], generator: torch.Generator) -> Bool[Tensor, "b k n"]:
+    """Hide a share cos(π u / 2), u uniform, of each frame's tokens: at least one of every frame."""
+    b, k, n = tokens.shape
+    ratio = torch.cos(0.5 * math.pi * torch.rand(b, k, 1, generator=generator))
+    rank = torch.rand(b, k, n, generator=generator).argsort(dim=-1).argsort(dim=-1)
+    return (rank < (ratio * n).ceil().clamp_min(1)).to(tokens.device)
+
+
+def corrupt(
+    tokens: Int[Tensor, "b k n"], most: float, vocabulary: int, generator: torch.Generator
+) -> Int[Tensor, "b k n"]:
+    """Replace a share, uniform in [0, most] per clip, by random tokens: play meets its own mistakes."""
+    share = most * torch.rand(tokens.shape[0], 1, 1, generator=generator)
+    hit = (torch.rand(tokens.shape, generator=generator) < share).to(tokens.device)
+    noise = torch.randint(vocabulary, tokens.shape, generator=generator).to(tokens.device)
+    return torch.where(hit, noise, tokens)
+
+
+def gumbel(generator: torch.Generator, *shape: int) -> Tensor:
+    """Gumbel noise: its argmax over logits samples their softmax."""
+    uniform = torch.rand(*shape, generator=generator).clamp(1e-9, 1 - 1e-7)
+    return -torch.log(-torch.log(uniform))
+
+
+def objective(out: DynamicsOutput, tokens: Int[Tensor, "b t n"], weights: DynamicsWeights) -> Loss:
+    """Cross-entropy of the hidden tokens of frames[1:], in nats per token."""
+    terms = {"cross_entropy": masked_cross_entropy(out.logits, tokens[:, 1:], out.masked)}
+    return Loss.weigh(terms, weights.model_dump())
+
+
+def accuracy(out: DynamicsOutput, tokens: Int[Tensor, "b t n"]) -> float:
+    """Share of hidden tokens whose likeliest prediction is right; 1 / vocabulary by chance."""
+    return float((out.logits.argmax(dim=-1) == tokens[:, 1:])[out.masked].float().mean())
+
+
+def load_dynamics(folder: Path) -> DynamicsModel:
+    """Load a finished dynamics model, in evaluation mode.
+
+    Raises:
+        UserError: the folder holds no finished dynamics model, or its weights do not match its manifest.
+    """
+    artifact = read_artifact(folder, "dynamics")
+    model = DynamicsModel(parse(artifact.config, DynamicsSpec, str(folder)))
+    load_weights(artifact, model)
+    return model

@@ -1,0 +1,142 @@
+"""Latent action model: name what changed between two frames, with too few bits to copy the frame.
+
+    frames ──patch──▶ encoder ──▶ code[k]                   k = 0 … t-2: how frame k became frame k+1
+                     (causal: code[k] sees frames ≤ k+1)
+    frames[:-1] ──patch──▶ decoder ◀── code[k]
+                     (causal: sees frames ≤ k)   ──▶ prediction of frames[1:]
+
+The decoder never sees frame k+1, so whatever it must know about it has to pass through the code. With
+eight codes that is three bits: room for what was done, not for how the picture looks.
+
+Source: Genie, arXiv:2402.15391, section 2.1 (latent action model) and appendix F (sizes for CoinRun).
+Differs:
+- Time has a finite window and relative positions, so that a code is the same wherever a clip is cut.
+- The action is read from one learnt token per frame (as in jafar) instead of pooled patches.
+- Codes of unit length and restarts of unused ones (ViT-VQGAN): with 8 codes plain VQ collapses.
+- The output is linear, not a sigmoid: sigmoids saturate on the flat colours of games.
+- Optional extra weight on pixels that move (`weights.motion`), off by default.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from genie_lite.artifact import load_weights, read_artifact
+from genie_lite.config import Config, parse
+from genie_lite.losses import motion_loss, pixel_loss
+from genie_lite.nn.inject import Inject, InjectKind, prepend
+from genie_lite.nn.patch import grid_of, patchify, unpatchify
+from genie_lite.nn.quantize import CodeConfig, Quantizer, VQConfig
+from genie_lite.nn.transformer import STTransformer
+from genie_lite.types import Loss, Quantized
+
+
+class LAMConfig(Config):
+    """Shape of a latent action model."""
+
+    frame_hw: tuple[int, int] = (64, 64)  # pixels; each side divisible by patch
+    patch: int = 16  # pixels; large patches are fast and enough to see what moved
+    width: int = 256
+    depth: int = 4  # blocks in the encoder, and as many in the decoder
+    heads: int = 4
+    window: int = 4  # frames that temporal attention reaches; 2 sees just the pair
+    inject: InjectKind = "token"
+    code: CodeConfig = VQConfig(num_codes=8, dim=32, restart_below=1.0)
+
+
+class LAMWeights(Config):
+    """Weight of each term of the objective."""
+
+    pixel: float = 1.0
+    motion: float = 0.0
+    commitment: float = 0.25
+
+
+@dataclass(frozen=True)
+class LAMOutput:
+    """prediction: frames[1:] as the code and the past foretell them; not clamped. code: one per transition."""
+
+    prediction: Float[Tensor, "b k c h w"]
+    code: Quantized
+
+
+class LatentActionModel(nn.Module):
+    """Inverse model (encode), bottleneck, forward model (decode)."""
+
+    def __init__(self, config: LAMConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.patch = config.patch
+        self.grid_hw = grid_of(config.frame_hw, config.patch)
+        num_pixels = 3 * config.patch**2
+        num_patches = self.grid_hw[0] * self.grid_hw[1]
+
+        self.embed = nn.Linear(num_pixels, config.width)
+        self.place = nn.Parameter(0.02 * torch.randn(num_patches, config.width))
+        self.action_token = nn.Parameter(0.02 * torch.randn(config.width))
+        self.encoder = STTransformer(config.width, config.depth, config.heads, config.window)
+        self.quantizer = Quantizer(config.code, config.width)
+
+        self.embed_past = nn.Linear(num_pixels, config.width)
+        self.place_past = nn.Parameter(0.02 * torch.randn(num_patches, config.width))
+        self.inject = Inject(config.inject, self.quantizer.dim, config.width)
+        self.decoder = STTransformer(config.width, config.depth, config.heads, config.window)
+        self.to_pixels = nn.Linear(config.width, num_pixels)
+
+    @property
+    def num_codes(self) -> int:
+        """Size of the alphabet of latent actions."""
+        return self.quantizer.num_codes
+
+    @property
+    def code_dim(self) -> int:
+        """Width of a code's vector."""
+        return self.quantizer.dim
+
+    def encode(self, frames: Float[Tensor, "b t c h w"]) -> Quantized:
+        """Infer the code of every transition; row k has seen frames ≤ k + 1 only. Shapes `b t-1 …`."""
+        rows = self.embed(patchify(frames, self.patch)) + self.place
+        rows = self.encoder(prepend(self.action_token, rows))
+        return self.quantizer(rows[:, 1:, 0])
+
+    def decode(
+        self, past: Float[Tensor, "b k c h w"], vector: Float[Tensor, "b k d"]
+    ) -> Float[Tensor, "b k c h w"]:
+        """Predict the frame after each past frame from the past up to it and the code that follows it."""
+        rows = self.embed_past(patchify(past, self.patch)) + self.place_past
+        rows = self.inject.strip(self.decoder(self.inject(rows, vector)))
+        return unpatchify(self.to_pixels(rows), self.patch, self.grid_hw)
+
+    def forward(self, frames: Float[Tensor, "b t c h w"]) -> LAMOutput:
+        """Encode a clip and predict each frame but the first."""
+        code = self.encode(frames)
+        return LAMOutput(prediction=self.decode(frames[:, :-1], code.vector), code=code)
+
+    def code_vectors(self) -> Float[Tensor, "num_codes d"]:
+        """The vector of every code, in the order of the indices."""
+        return self.quantizer.all_vectors()
+
+
+def objective(out: LAMOutput, frames: Float[Tensor, "b t c h w"], weights: LAMWeights) -> Loss:
+    """Prediction error of frames[1:] plus the bottleneck's commitment."""
+    terms = {
+        "pixel": pixel_loss(out.prediction, frames[:, 1:]),
+        "motion": motion_loss(out.prediction, frames[:, 1:], frames[:, :-1]),
+        "commitment": out.code.commitment,
+    }
+    return Loss.weigh(terms, weights.model_dump())
+
+
+def load_lam(folder: Path) -> LatentActionModel:
+    """Load a finished latent action model, in evaluation mode.
+
+    Raises:
+        UserError: the folder holds no finished LAM, or its weights do not match its manifest.
+    """
+    artifact = read_artifact(folder, "lam")
+    model = LatentActionModel(parse(artifact.config, LAMConfig, str(folder)))
+    load_weights(artifact, model)
+    return model

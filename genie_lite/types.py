@@ -1,0 +1,59 @@
+"""Axis letters and the small frozen results that every layer shares.
+
+Axis letters, used in every shape annotation and every einops pattern of the package:
+
+    b  batch                 h w  height and width, in pixels or in patches
+    t  frames of a clip      c    colour channels (RGB)
+    k  transitions, t - 1    n    patches (tokens) of one frame
+    d  width of a vector     s    frames of a packed sequence (several streams side by side)
+
+`frames` are float `b t c h w` in [0, 1]; uint8 exists only on disk and on the wire.
+Row k of anything that describes transitions describes frame k -> frame k + 1.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """What a bottleneck returns.
+
+    index: the discrete choice, one integer per vector, in [0, num_codes).
+    vector: the quantized vector that later layers read; gradients pass straight through.
+    embedding: the vector before quantization, same shape as `vector`.
+    commitment: the bottleneck's own loss, 0 for bottlenecks that have none.
+    """
+
+    index: Int[Tensor, "*rows"]
+    vector: Float[Tensor, "*rows d"]
+    embedding: Float[Tensor, "*rows d"]
+    commitment: Float[Tensor, ""]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A weighted sum and the unweighted terms that it was made of."""
+
+    total: Tensor
+    terms: Mapping[str, Tensor]
+
+    @classmethod
+    def weigh(cls, terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> "Loss":
+        """Sum `weights[name] * terms[name]`: no term without a weight, no weight without a term."""
+        assert terms.keys() == weights.keys(), (sorted(terms), sorted(weights))
+        total = sum((weights[name] * term for name, term in terms.items()), start=0.0 * next(iter(terms.values())))
+        return cls(total=total, terms=dict(terms))
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with a 95 % confidence interval, and how many independent units it rests on."""
+
+    mean: float
+    low: float
+    high: float
+    num: int
