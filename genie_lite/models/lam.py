@@ -11,6 +11,9 @@ eight codes that is three bits: room for what was done, not for how the picture 
 Source: Genie, arXiv:2402.15391, section 2.1 (latent action model) and appendix F (sizes for CoinRun).
 Differs:
 - Time has a finite window and relative positions, so that a code is the same wherever a clip is cut.
+- The decoder's window is its own, one frame by default. A decoder that has seen the motion so far makes
+  "go on as before" the cheapest code; one that sees a still frame needs the direction itself. Worlds
+  with inertia, where one frame does not show the speed, want 2 or more.
 - The action is read from one learnt token per frame (as in jafar) instead of pooled patches.
 - Codes of unit length and restarts of unused ones (ViT-VQGAN): with 8 codes plain VQ collapses.
 - The output is linear, not a sigmoid: sigmoids saturate on the flat colours of games.
@@ -42,7 +45,8 @@ class LAMConfig(Config):
     width: int = 256
     depth: int = 4  # blocks in the encoder, and as many in the decoder
     heads: int = 4
-    window: int = 4  # frames that temporal attention reaches; 2 sees just the pair
+    window: int = 2  # frames that the encoder's temporal attention reaches; 2 compares neighbours
+    past_window: int = 1  # frames that the decoder's reaches; 1 makes it predict from one frame and the code
     inject: InjectKind = "token"
     code: CodeConfig = VQConfig(num_codes=8, dim=32, restart_below=1.0)
 
@@ -83,7 +87,7 @@ class LatentActionModel(nn.Module):
         self.embed_past = nn.Linear(num_pixels, config.width)
         self.place_past = nn.Parameter(0.02 * torch.randn(num_patches, config.width))
         self.inject = Inject(config.inject, self.quantizer.dim, config.width)
-        self.decoder = STTransformer(config.width, config.depth, config.heads, config.window)
+        self.decoder = STTransformer(config.width, config.depth, config.heads, config.past_window)
         self.to_pixels = nn.Linear(config.width, num_pixels)
 
     @property

@@ -23,12 +23,12 @@ class Attention(nn.Module):
             raise ValueError(f"width {width} is not divisible by heads {heads}")
         self.heads = heads
         self.to_qkv = nn.Linear(width, 3 * width, bias=False)
-        self.norm_q = nn.RMSNorm(width // heads)
-        self.norm_k = nn.RMSNorm(width // heads)
+        self.norm_q = nn.LayerNorm(width // heads, bias=False)
+        self.norm_k = nn.LayerNorm(width // heads, bias=False)
         self.to_out = nn.Linear(width, width, bias=False)
 
     def project(self, rows: Float[Tensor, "*batch s d"]) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, `*batch heads s e`; queries and keys have unit scale."""
+        """Queries, keys and values, `*batch heads s e`; queries and keys are normalised."""
         query, key, value = rearrange(self.to_qkv(rows), "... s (three h e) -> three ... h s e", three=3, h=self.heads)
         return self.norm_q(query).to(value.dtype), self.norm_k(key).to(value.dtype), value
 

@@ -7,9 +7,11 @@ between near codes drown in bfloat16's rounding.
 from typing import Annotated, Literal
 
 import torch
+import torch.distributed as dist
 from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
 from vector_quantize_pytorch import FSQ, VectorQuantize
 
 from genie_lite.config import Config
@@ -43,13 +45,50 @@ class FSQConfig(Config):
 CodeConfig = Annotated[VQConfig | FSQConfig, Field(discriminator="kind")]
 
 
+class Standardize(nn.Module):
+    """Centre and scale each channel over the batch; over running statistics once trained.
+
+    An encoder's outputs share a large common part, so that at the start every row is nearest to the same
+    code, and commitment then pulls all rows together there: a bottleneck that says nothing gets no
+    gradient to say more, and a small alphabet never recovers. Here rows are spread over the codes from
+    the first step, and pulling them all together is without effect.
+
+    Source: batch normalisation before VQ, arXiv:2005.08520, section 3.2. Differs: the statistics are those
+    of the global batch on every device, CPUs too, so that two processes take the steps of one.
+    """
+
+    mean: Tensor
+    var: Tensor
+
+    def __init__(self, dim: int, momentum: float = 0.05) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("var", torch.ones(dim))
+
+    def forward(self, rows: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d"]:
+        mean, var = self._batch_statistics(rows) if self.training else (self.mean, self.var)
+        return (rows - mean) * (var + 1e-5).rsqrt()
+
+    def _batch_statistics(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        flat = rows.reshape(-1, rows.shape[-1])
+        moments = torch.stack([flat.mean(dim=0), flat.square().mean(dim=0)])
+        if dist.is_available() and dist.is_initialized():
+            moments = all_reduce(moments) / dist.get_world_size()
+        mean, var = moments[0], (moments[1] - moments[0].square()).clamp_min(0)
+        self.mean = self.mean.lerp(mean.detach(), self.momentum)
+        self.var = self.var.lerp(var.detach(), self.momentum)
+        return mean, var
+
+
 class Quantizer(nn.Module):
-    """Projects to the bottleneck's width and chooses one code per row."""
+    """Projects to the bottleneck's width, standardizes, and chooses one code per row."""
 
     def __init__(self, config: VQConfig | FSQConfig, width: int) -> None:
         super().__init__()
         self.dim = config.dim if config.kind == "vq" else len(config.levels)
         self.project = nn.Linear(width, self.dim)
+        self.standardize = Standardize(self.dim)
         self.layer: VectorQuantize | FSQ
         if config.kind == "vq":
             self.layer = VectorQuantize(
@@ -67,7 +106,7 @@ class Quantizer(nn.Module):
 
     def forward(self, rows: Float[Tensor, "*rows width"]) -> Quantized:
         with torch.autocast(rows.device.type, enabled=False):
-            embedding = self.project(rows.float())
+            embedding = self.standardize(self.project(rows.float()))
             flat = embedding.reshape(1, -1, self.dim)
             if isinstance(self.layer, FSQ):
                 vector, index = self.layer(flat)

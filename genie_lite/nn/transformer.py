@@ -1,7 +1,7 @@
 """Space-time transformer: attention within each frame, then causal attention through time, then one MLP.
 
 Source: Genie, arXiv:2402.15391, section 2 (ST-transformer; no MLP after the spatial layer).
-Differs: pre-norm with RMSNorm; rotary time with a finite window instead of learnt absolute times, so
+Differs: pre-norm, LayerNorm without bias (RMSNorm has no fused kernel on a CPU); rotary time with a finite window instead of learnt absolute times, so
 that a rollout may go on for ever with constant memory and a cached pass equals a full one.
 """
 
@@ -28,11 +28,11 @@ class Block(nn.Module):
 
     def __init__(self, width: int, heads: int, expansion: int = 4) -> None:
         super().__init__()
-        self.norm_space = nn.RMSNorm(width)
+        self.norm_space = nn.LayerNorm(width, bias=False)
         self.space = Attention(width, heads)
-        self.norm_time = nn.RMSNorm(width)
+        self.norm_time = nn.LayerNorm(width, bias=False)
         self.time = Attention(width, heads)
-        self.norm_mlp = nn.RMSNorm(width)
+        self.norm_mlp = nn.LayerNorm(width, bias=False)
         self.mlp = nn.Sequential(nn.Linear(width, expansion * width), nn.GELU(), nn.Linear(expansion * width, width))
 
     def forward(
@@ -53,7 +53,7 @@ class STTransformer(nn.Module):
         self.window = window
         self.head_width = width // heads
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
-        self.norm = nn.RMSNorm(width)
+        self.norm = nn.LayerNorm(width, bias=False)
 
     def forward(self, rows: Float[Tensor, "b t n d"]) -> Float[Tensor, "b t n d"]:
         """Mix a clip; frame i sees frames i - window + 1 … i of every layer below."""

@@ -1,0 +1,101 @@
+"""Nothing may see the future: teacher-forced losses look fine with a leak, and play rots."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from genie_lite.nn.attention import Attention
+from genie_lite.nn.transformer import STTransformer
+from tests import models
+
+INJECTS = ["token", "add", "film"]
+
+
+def dependency(output: Tensor, source: Tensor) -> Tensor:
+    """Matrix `t_out t_in`: does frame t_out of `output` depend on frame t_in of `source`?"""
+    rows = []
+    for frame in range(output.shape[1]):
+        (grad,) = torch.autograd.grad(output[:, frame].float().square().sum(), source, retain_graph=True)
+        rows.append(grad.flatten(2).abs().sum(dim=(0, 2)) > 0)
+    return torch.stack(rows)
+
+
+def band(num_out: int, num_in: int, first: int, last: int) -> Tensor:
+    """Frame i depends on frames i + first … i + last and on no other."""
+    distance = torch.arange(num_in)[None] - torch.arange(num_out)[:, None]
+    return (distance >= first) & (distance <= last)
+
+
+def test_transformer_is_causal_and_sees_its_window_through_every_layer() -> None:
+    torch.manual_seed(0)
+    transformer = STTransformer(width=8, depth=2, heads=2, window=2)
+    rows = torch.randn(1, 6, 3, 8, requires_grad=True)
+    assert torch.equal(dependency(transformer(rows), rows), band(6, 6, -2, 0))
+
+
+def test_attention_equals_a_naive_loop() -> None:
+    torch.manual_seed(0)
+    attention = Attention(width=8, heads=2)
+    rows = torch.randn(3, 5, 8)
+    mask = torch.ones(5, 5, dtype=torch.bool).tril()
+    query, key, value = attention.project(rows)
+    expected = torch.zeros(3, 5, 8)
+    for batch in range(3):
+        for head in range(2):
+            for row in range(5):
+                scores = torch.stack([query[batch, head, row] @ key[batch, head, col] / 2 for col in range(row + 1)])
+                mixed = (scores.softmax(0)[:, None] * value[batch, head, : row + 1]).sum(0)
+                expected[batch, row, 4 * head : 4 * head + 4] = mixed
+    torch.testing.assert_close(attention(rows, mask)[0], attention.to_out(expected))
+
+
+def test_lam_code_sees_no_frame_after_the_one_it_leads_to() -> None:
+    model, frames = models.lam().eval(), models.frames().requires_grad_()
+    assert torch.equal(dependency(model.encode(frames).embedding, frames), band(4, 5, -3, 1))
+
+
+@pytest.mark.parametrize("inject", INJECTS)
+def test_lam_prediction_sees_the_target_frame_only_through_the_code(inject: str) -> None:
+    model, frames = models.lam(inject=inject), models.frames().requires_grad_()  # pyright: ignore[reportArgumentType]
+    vector = model.encode(frames).vector.detach().requires_grad_()
+    prediction = model.decode(frames[:, :-1], vector)
+    assert torch.equal(dependency(prediction, frames), band(4, 5, -4, 0))
+    assert torch.equal(dependency(prediction, vector), band(4, 4, -4, 0))
+
+
+def test_tokens_of_a_frame_do_not_change_with_later_frames() -> None:
+    model, frames = models.tokenizer().eval(), models.frames()
+    whole = model.encode(frames).index
+    for num in (1, 2, 4):
+        assert torch.equal(model.encode(frames[:, :num]).index, whole[:, :num])
+
+
+def test_decoded_frames_do_not_depend_on_later_tokens() -> None:
+    model = models.tokenizer().eval()
+    vector = torch.randn(1, 5, 4, 4, requires_grad=True)
+    assert torch.equal(dependency(model.decode(vector), vector), band(5, 5, -4, 0))
+
+
+@pytest.mark.parametrize("inject", INJECTS)
+def test_logits_depend_on_the_code_that_leads_to_the_frame_and_on_no_later_one(inject: str) -> None:
+    """Row t of the logits is frame t + 1, reached by code t: the off-by-one of the field."""
+    model = models.dynamics(inject=inject)  # pyright: ignore[reportArgumentType]
+    tokens = torch.randint(16, (2, 6, 4))
+    codes = torch.randn(2, 5, 4, requires_grad=True)
+    hidden = torch.full_like(tokens[:, 1:], model.mask_token)
+    reach = dependency(model.logits(tokens[:, :-1], hidden, codes), codes)
+    assert reach.diagonal().all()
+    assert not reach.triu(1).any()
+
+
+def test_logits_never_read_the_frame_they_predict() -> None:
+    model = models.dynamics()
+    tokens, codes = torch.randint(16, (2, 6, 4)), torch.randn(2, 5, 4)
+    hidden = torch.full_like(tokens[:, 1:], model.mask_token)
+    before = model.logits(tokens[:, :-1], hidden, codes)
+    for frame in range(1, 5):
+        changed = tokens.clone()
+        changed[:, frame] = (changed[:, frame] + 1) % 16
+        after = model.logits(changed[:, :-1], hidden, codes)
+        assert torch.equal(after[:, :frame], before[:, :frame])
+        assert not torch.equal(after[:, frame:], before[:, frame:])

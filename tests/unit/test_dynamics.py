@@ -1,0 +1,94 @@
+"""Masked tokens, their targets, and sampling."""
+
+import math
+
+import torch
+
+from genie_lite.models.dynamics import DynamicsWeights, accuracy, corrupt, draw_mask, gumbel, objective
+from tests import models
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_masking_leaves_targets_alone_and_a_constant_prediction_is_not_free() -> None:
+    """A peer read its targets after masking them: every target was token 0 and the loss 0.0."""
+    model = models.dynamics()
+    tokens = torch.randint(1, 16, (2, 6, 4), generator=generator())
+    before = tokens.clone()
+    out = model(tokens, torch.randn(2, 5, 4), generator())
+    assert torch.equal(tokens, before)
+    for constant in (0, model.sizes.vocabulary - 1):
+        logits = torch.full_like(out.logits, -20.0)
+        logits[..., constant] = 20.0
+        flat = type(out)(logits=logits, masked=out.masked)
+        assert float(objective(flat, tokens, DynamicsWeights()).total) > 1.0
+
+
+def test_uniform_prediction_costs_log_vocabulary() -> None:
+    model = models.dynamics()
+    tokens = torch.randint(16, (2, 6, 4), generator=generator())
+    out = model(tokens, torch.randn(2, 5, 4), generator())
+    flat = type(out)(logits=torch.zeros_like(out.logits), masked=out.masked)
+    torch.testing.assert_close(objective(flat, tokens, DynamicsWeights()).total, torch.tensor(math.log(16)))
+
+
+def test_every_frame_hides_at_least_one_token_and_ratios_differ_between_frames() -> None:
+    masked = draw_mask(torch.zeros(8, 5, 64, dtype=torch.long), generator())
+    share = masked.float().mean(dim=-1)
+    assert (masked.sum(dim=-1) >= 1).all()
+    assert share.min() < 0.3 and share.max() > 0.95
+    assert len(share.unique()) > 20
+
+
+def test_corruption_spares_and_replaces_the_stated_share() -> None:
+    tokens = torch.zeros(64, 15, 16, dtype=torch.long)
+    assert torch.equal(corrupt(tokens, 0.0, 16, generator()), tokens)
+    share = (corrupt(tokens, 0.5, 10**6, generator()) != 0).float().mean()
+    assert 0.2 < share < 0.3
+
+
+def test_same_generator_same_loss_and_another_one_another() -> None:
+    model = models.dynamics(corruption=0.3)
+    tokens, codes = torch.randint(16, (2, 6, 4), generator=generator()), torch.randn(2, 5, 4)
+    losses = [
+        objective(model(tokens, codes, generator(seed)), tokens, DynamicsWeights()).total.item() for seed in (1, 1, 2)
+    ]
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_cached_logits_equal_those_of_the_whole_clip_beyond_the_window() -> None:
+    model = models.dynamics(window=3).eval()
+    tokens, codes = torch.randint(16, (2, 9, 4), generator=generator()), torch.randn(2, 8, 4)
+    hidden = torch.full_like(tokens[:, 1:], model.mask_token)
+    with torch.no_grad():
+        whole = model.logits(tokens[:, :-1], hidden, codes)
+        past = model.commit(tokens[:, :1], model.first_codes(2), None)
+        for frame in range(8):
+            torch.testing.assert_close(model.next_logits(hidden[:, frame], codes[:, frame], past), whole[:, frame])
+            past = model.commit(tokens[:, frame + 1 : frame + 2], codes[:, frame : frame + 1], past)
+            assert past[0][0].shape[-2] <= 2
+
+
+def test_sampling_fills_every_token_and_temperature_zero_is_greedy() -> None:
+    model = models.dynamics().eval()
+    past = model.commit(torch.zeros(2, 1, 4, dtype=torch.long), model.first_codes(2), None)
+    code = torch.randn(2, 4)
+    with torch.no_grad():
+        noise = [gumbel(generator(seed), 2, passes, 4, 16) for seed, passes in ((0, 1), (1, 1), (2, 4))]
+        greedy = [model.sample(code, past, each, temperature=0.0) for each in noise]
+        drawn = model.sample(code, past, noise[2], temperature=1.0)
+        likeliest = model.next_logits(torch.full((2, 4), model.mask_token), code, past).argmax(dim=-1)
+    assert torch.equal(greedy[0], greedy[1])
+    assert torch.equal(greedy[0], likeliest)
+    assert (drawn < model.mask_token).all() and (greedy[2] < model.mask_token).all()
+
+
+def test_accuracy_counts_hidden_tokens_only() -> None:
+    model = models.dynamics()
+    tokens = torch.randint(16, (2, 6, 4), generator=generator())
+    out = model(tokens, torch.randn(2, 5, 4), generator())
+    perfect = torch.nn.functional.one_hot(tokens[:, 1:], 16).float()
+    wrong_where_shown = torch.where(out.masked[..., None], perfect, perfect.roll(1, dims=-1))
+    assert accuracy(type(out)(logits=wrong_where_shown, masked=out.masked), tokens) == 1.0

@@ -1,0 +1,72 @@
+"""Bottlenecks: indices and vectors agree, gradients pass, unused codes come back."""
+
+import pytest
+import torch
+
+from genie_lite.metrics import code_usage
+from genie_lite.nn.quantize import FSQConfig, Quantizer, VQConfig
+
+KINDS = [VQConfig(num_codes=8, dim=4), VQConfig(num_codes=8, dim=4, cosine=False), FSQConfig(levels=(4, 3))]
+
+
+@pytest.mark.parametrize("config", KINDS)
+def test_vector_of_an_index_is_what_forward_returned(config: VQConfig | FSQConfig) -> None:
+    torch.manual_seed(0)
+    quantizer = Quantizer(config, width=6).eval()
+    out = quantizer(torch.randn(2, 5, 3, 6))
+    assert out.index.shape == (2, 5, 3)
+    torch.testing.assert_close(quantizer.vector_of(out.index), out.vector)
+    torch.testing.assert_close(quantizer.all_vectors()[out.index], out.vector)
+
+
+@pytest.mark.parametrize("config", KINDS[:2])  # the library bounds FSQ by a tanh, which moves even levels
+def test_quantizing_a_code_again_gives_the_same_code(config: VQConfig) -> None:
+    torch.manual_seed(0)
+    quantizer = Quantizer(config, width=6).eval()
+    every = torch.arange(quantizer.num_codes)
+    vectors = quantizer.vector_of(every)
+    layer = quantizer.layer
+    again = layer(vectors[None])[1]
+    assert torch.equal(again.flatten().long(), every)
+
+
+@pytest.mark.parametrize("config", KINDS)
+def test_gradient_reaches_the_encoder(config: VQConfig | FSQConfig) -> None:
+    torch.manual_seed(0)
+    quantizer = Quantizer(config, width=6)
+    rows = torch.randn(4, 6, requires_grad=True)
+    (quantizer(rows).vector * torch.randn(4, quantizer.dim)).sum().backward()
+    assert rows.grad is not None and rows.grad.abs().sum() > 0
+
+
+def test_codes_out_of_use_restart() -> None:
+    """Rows of eight directions, but every code starts at the same place: restarts must spread them."""
+
+    def usage_after_training(restart_below: float) -> float:
+        torch.manual_seed(0)
+        quantizer = Quantizer(VQConfig(num_codes=8, dim=8, restart_below=restart_below, decay=0.8), width=8)
+        torch.nn.init.eye_(quantizer.project.weight)
+        torch.nn.init.zeros_(quantizer.project.bias)
+        with torch.no_grad():
+            for name, buffer in quantizer.layer.named_buffers():
+                if name.endswith(("embed", "embed_avg")):
+                    buffer.copy_(torch.eye(8)[:1].expand_as(buffer) + 1e-3 * torch.randn_like(buffer))
+        for _ in range(60):
+            quantizer(torch.eye(8)[torch.randint(8, (64,))])
+        return code_usage(quantizer.eval()(torch.eye(8)).index, 8)
+
+    assert usage_after_training(restart_below=1.0) > usage_after_training(restart_below=0.0)
+    assert usage_after_training(restart_below=1.0) >= 0.75
+
+
+def test_commitment_pulls_rows_towards_their_codes() -> None:
+    torch.manual_seed(0)
+    quantizer = Quantizer(VQConfig(num_codes=4, dim=4), width=4)
+    rows = torch.randn(32, 4)
+    optimizer = torch.optim.SGD(quantizer.project.parameters(), lr=0.5)
+    first = float(quantizer(rows).commitment)
+    for _ in range(30):
+        optimizer.zero_grad()
+        quantizer(rows).commitment.backward()
+        optimizer.step()
+    assert float(quantizer(rows).commitment) < 0.5 * first

@@ -1,0 +1,60 @@
+"""The world: seeds, branches, batches, and the cache."""
+
+import pytest
+import torch
+
+from genie_lite.errors import UserError
+from genie_lite.models.world import SamplingConfig, World
+from tests import models
+
+
+@pytest.fixture()
+def world() -> World:
+    return World(models.tokenizer(), models.lam(), models.dynamics(), SamplingConfig(refinements=3))
+
+
+def codes(batch: int = 2, num: int = 7) -> torch.Tensor:
+    return torch.randint(4, (batch, num), generator=torch.Generator().manual_seed(5))
+
+
+def test_same_seed_same_frames_and_another_seed_others(world: World) -> None:
+    start = models.frames(num=1)
+    first = world.rollout(start, codes(), seed=3)
+    assert first.shape == (2, 7, 3, 16, 16)
+    assert torch.equal(first, world.rollout(start, codes(), seed=3))
+    assert not torch.equal(first, world.rollout(start, codes(), seed=4))
+
+
+def test_a_state_can_be_kept_and_branched(world: World) -> None:
+    state = world.reset(models.frames(num=2), seed=0)
+    ahead = torch.tensor([0, 1])
+    kept, _ = world.step(state, ahead)
+    _, one = world.step(kept, torch.tensor([2, 3]))
+    world.step(kept, torch.tensor([0, 0]))
+    _, again = world.step(kept, torch.tensor([2, 3]))
+    assert torch.equal(one, again)
+
+
+def test_a_stream_does_not_depend_on_the_batch_it_is_in(world: World) -> None:
+    start, taken = models.frames(num=1), codes()
+    both = world.rollout(start, taken, seed=1)
+    alone = world.rollout(start[:1], taken[:1], seed=1)
+    torch.testing.assert_close(both[:1], alone)
+
+
+def test_codes_change_the_picture(world: World) -> None:
+    start = models.frames(num=1, batch=1)
+    ends = [world.rollout(start, torch.full((1, 3), code), seed=0)[:, -1] for code in range(4)]
+    assert any(not torch.equal(ends[0], end) for end in ends[1:])
+
+
+def test_frames_are_images(world: World) -> None:
+    frames = world.rollout(models.frames(num=3), codes(), seed=0)
+    assert frames.dtype == torch.float32
+    assert float(frames.min()) >= 0 and float(frames.max()) <= 1
+
+
+def test_a_code_outside_the_alphabet_is_refused(world: World) -> None:
+    state = world.reset(models.frames(), seed=0)
+    with pytest.raises(UserError, match="expected integers from 0 to 3"):
+        world.step(state, torch.tensor([0, 4]))
