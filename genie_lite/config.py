@@ -39,9 +39,18 @@ def load(path: Path, schema: type[ConfigT], overrides: Sequence[str] = ()) -> Co
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):
         raise UserError(f"{path}: expected a mapping of keys at the top, found {type(tree).__name__}")
-    for override in overrides:
-        _set(tree, *_split(override), override)
-    return parse(tree, schema, str(path))
+    return parse(override(tree, overrides), schema, str(path))
+
+
+def override(tree: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Apply `key.path=value` to a plain tree, in place, and return it; sections that are missing are made.
+
+    Raises:
+        UserError: an override without a key or without a value, or one that goes through a value.
+    """
+    for each in overrides:
+        _set(tree, *_split(each), each)
+    return tree
 
 
 def parse(tree: dict[str, Any], schema: type[ConfigT], where: str) -> ConfigT:
@@ -63,23 +72,23 @@ def dump(config: Config) -> str:
     return yaml.safe_dump(json.loads(config.model_dump_json()), sort_keys=False)
 
 
-def _split(override: str) -> tuple[list[str], Any]:
-    key, equals, text = override.partition("=")
+def _split(text: str) -> tuple[list[str], Any]:
+    key, equals, value = text.partition("=")
     if not equals or not key.strip():
-        raise UserError(f"override '{override}': expected key=value, such as lam.train.steps=100")
+        raise UserError(f"override '{text}': expected key=value, such as lam.train.steps=100")
     try:
-        return key.strip().split("."), yaml.safe_load(text)
+        return key.strip().split("."), yaml.safe_load(value)
     except yaml.YAMLError as error:
-        raise UserError(f"override '{override}': the value is not valid YAML") from error
+        raise UserError(f"override '{text}': the value is not valid YAML") from error
 
 
-def _set(tree: dict[str, Any], keys: list[str], value: Any, override: str) -> None:
+def _set(tree: dict[str, Any], keys: list[str], value: Any, text: str) -> None:
     for depth, key in enumerate(keys[:-1]):
         child = tree.setdefault(key, {})
         if child is None:
             child = tree[key] = {}
         if not isinstance(child, dict):
-            raise UserError(f"override '{override}': {'.'.join(keys[: depth + 1])} is a value, not a section")
+            raise UserError(f"override '{text}': {'.'.join(keys[: depth + 1])} is a value, not a section")
         tree = child
     tree[keys[-1]] = value
 

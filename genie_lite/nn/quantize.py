@@ -4,14 +4,13 @@ Both kinds are the library's; this file gives them one face. Everything runs in 
 between near codes drown in bfloat16's rounding.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.distributed as dist
 from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 from vector_quantize_pytorch import FSQ, VectorQuantize
 
 from genie_lite.config import Config
@@ -45,6 +44,22 @@ class FSQConfig(Config):
 CodeConfig = Annotated[VQConfig | FSQConfig, Field(discriminator="kind")]
 
 
+class _SumOverProcesses(torch.autograd.Function):
+    """Adds a tensor up over all processes; so is its gradient, since every process's loss depends on all."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        total = tensor.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        total = grads[0].clone()
+        dist.all_reduce(total)
+        return total
+
+
 class Standardize(nn.Module):
     """Centre and scale each channel over the batch; over running statistics once trained.
 
@@ -59,12 +74,14 @@ class Standardize(nn.Module):
 
     mean: Tensor
     var: Tensor
+    num_batches: Tensor
 
     def __init__(self, dim: int, momentum: float = 0.05) -> None:
         super().__init__()
         self.momentum = momentum
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("var", torch.ones(dim))
+        self.register_buffer("num_batches", torch.zeros(()))
 
     def forward(self, rows: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d"]:
         mean, var = self._batch_statistics(rows) if self.training else (self.mean, self.var)
@@ -74,10 +91,13 @@ class Standardize(nn.Module):
         flat = rows.reshape(-1, rows.shape[-1])
         moments = torch.stack([flat.mean(dim=0), flat.square().mean(dim=0)])
         if dist.is_available() and dist.is_initialized():
-            moments = all_reduce(moments) / dist.get_world_size()
+            moments = _SumOverProcesses.apply(moments) / dist.get_world_size()
         mean, var = moments[0], (moments[1] - moments[0].square()).clamp_min(0)
-        self.mean = self.mean.lerp(mean.detach(), self.momentum)
-        self.var = self.var.lerp(var.detach(), self.momentum)
+        # A plain mean of the first batches, so that nothing is left of the initial values.
+        self.num_batches = self.num_batches + 1
+        weight = (1 / self.num_batches).clamp_min(self.momentum)
+        self.mean = self.mean.lerp(mean.detach(), weight)
+        self.var = self.var.lerp(var.detach(), weight)
         return mean, var
 
 
@@ -87,7 +107,7 @@ class Quantizer(nn.Module):
     def __init__(self, config: VQConfig | FSQConfig, width: int) -> None:
         super().__init__()
         self.dim = config.dim if config.kind == "vq" else len(config.levels)
-        self.project = nn.Linear(width, self.dim)
+        self.project = nn.Linear(width, self.dim, bias=False)  # standardizing would take a bias away
         self.standardize = Standardize(self.dim)
         self.layer: VectorQuantize | FSQ
         if config.kind == "vq":

@@ -46,7 +46,6 @@ def test_codes_out_of_use_restart() -> None:
         torch.manual_seed(0)
         quantizer = Quantizer(VQConfig(num_codes=8, dim=8, restart_below=restart_below, decay=0.8), width=8)
         torch.nn.init.eye_(quantizer.project.weight)
-        torch.nn.init.zeros_(quantizer.project.bias)
         with torch.no_grad():
             for name, buffer in quantizer.layer.named_buffers():
                 if name.endswith(("embed", "embed_avg")):

@@ -1,0 +1,52 @@
+# The tasks of this repository; `make help` lists them. They need make and Python 3.11 or newer, nothing else.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test check bench
+
+VENV := .venv
+BIN := $(VENV)/bin
+ENGINE_HOME := $(CURDIR)/.engine
+
+# Threads that spin while they wait slow two processes on two cores many times over.
+export OMP_WAIT_POLICY := passive
+# The game engine lives in an environment of its own, so that its old pins never reach this one.
+export GENIE_LITE_HOME ?= $(ENGINE_HOME)
+
+# The first interpreter that is new enough and can make environments; 3.11 is what the constraints were tested on.
+PYTHON ?= $(shell for each in python3.11 python3.12 python3.13 python3 python; do \
+	"$$each" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
+	&& { echo "$$each"; break; }; done)
+
+ENVIRONMENT := $(VENV)/.installed
+ENGINE := $(GENIE_LITE_HOME)/procgen/engine.json
+
+help: ## list the tasks
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 14
+
+setup: $(ENVIRONMENT) $(ENGINE) ## make the environment in .venv and the game engine's in .engine
+
+demo: setup ## record a game, train everything, write the report (20 minutes on 2 CPU cores)
+	$(BIN)/genie-lite run recipes/maze/demo.yaml
+
+test: setup ## all tests (10 minutes on 2 CPU cores)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+check: $(ENVIRONMENT) ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright
+
+bench: $(ENVIRONMENT) ## cost of a training step of every stage, one JSON line each
+	$(BIN)/python benchmarks/step.py recipes/maze/demo.yaml
+
+$(ENVIRONMENT): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer with venv found; install python3.11 and python3.11-venv, or name one: make setup PYTHON=..." >&2; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+$(ENGINE): genie_lite/envs/procgen-constraints.txt | $(ENVIRONMENT)
+	$(BIN)/python -m genie_lite.envs.setup
+	@touch $@

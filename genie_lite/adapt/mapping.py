@@ -1,0 +1,464 @@
+"""From a latent action to a true one, learnt from a few labelled transitions.
+
+    DictionaryMapping   code -> how often each action went with it           (discrete; Genie)
+    MLPMapping          embeddings around the transition -> action           (both kinds; LAPO, CLAM)
+    RidgeMapping        the same, linear with a closed form                  (continuous)
+
+All are `nn.Module`s from `MappingInput` to one row of numbers per transition: the probability of each
+action, or the action in its own units. None sees the frames: given the frame, a mapping becomes a policy that
+clones the few labels. Which one is used, and for how long it is trained, is decided on held-out folds of
+the labels alone.
+
+Sources: Genie, arXiv:2402.15391, section 3.3 (dictionary); LAPO, arXiv:2312.10812 (decoder of latents).
+Differs: Genie draws one real action per code; here the whole distribution is kept, and `choose` draws.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from genie_lite.adapt.latents import Latents
+from genie_lite.adapt.supervised import ActionSpace
+from genie_lite.artifact import sha256_of, write_bytes, write_json
+from genie_lite.config import Config, parse
+from genie_lite.errors import UserError
+
+MappingKind = Literal["dictionary", "mlp", "ridge"]
+FULL_BATCH = 1024  # labels; a few hundred are one batch, many are drawn from
+CHECK_EVERY = 10  # steps between looks at the held-out fold
+RIDGE_STRENGTHS = tuple(float(10.0**power) for power in range(-2, 6))
+
+
+class MappingConfig(Config):
+    """How to learn a mapping."""
+
+    kind: Literal["auto", "dictionary", "mlp", "ridge"] = "auto"
+    before: int = 0  # earlier transitions whose embeddings are read too
+    after: int = 0  # later ones; relabelling is done offline, so the future may help
+    hidden: int = 128
+    depth: int = 2  # hidden layers of the MLP
+    lr: float = 3e-3
+    weight_decay: float = 0.03
+    steps: int = 400  # at most; the held-out folds decide how many
+    folds: int = 5
+    relabel: Literal["mode", "sample", "soft"] = "soft"  # see `choose`
+
+
+@dataclass(frozen=True)
+class MappingInput:
+    """What a mapping may look at, one row per transition.
+
+    code: index of the latent action. context: embeddings from `before` to `after` the transition, side by
+    side (zero beyond the ends of the shot), and the code once more as one-hot.
+    """
+
+    code: Int[Tensor, " rows"]
+    context: Float[Tensor, "rows d"]
+
+    def __getitem__(self, rows: Tensor) -> "MappingInput":
+        return MappingInput(self.code[rows], self.context[rows])
+
+    def __len__(self) -> int:
+        return len(self.code)
+
+
+def mapping_input(latents: Latents, num_codes: int, before: int, after: int) -> MappingInput:
+    """Gather what mappings read. All rows must be valid, in the order of extraction; shots may touch."""
+    assert latents.valid.all()
+    embedding = torch.from_numpy(latents.embedding).float()
+    code = torch.from_numpy(latents.code).long()
+    shot = torch.from_numpy(np.unique(latents.key, return_inverse=True)[1])
+    place = torch.arange(len(code))
+    context = []
+    for shift in range(-before, after + 1):
+        other = (place + shift).clamp(0, max(len(code) - 1, 0))
+        same_shot = (shot[other] == shot) & (other == place + shift)
+        context.append(embedding[other] * same_shot[:, None])
+    return MappingInput(code, torch.cat([*context, F.one_hot(code, num_codes).float()], dim=1))
+
+
+class DictionaryMapping(nn.Module):
+    """Counts of actions per code; a code without labels answers with the counts of all."""
+
+    counts: Float[Tensor, "num_codes num_actions"]
+
+    def __init__(self, num_codes: int, num_actions: int) -> None:
+        super().__init__()
+        self.register_buffer("counts", torch.zeros(num_codes, num_actions))
+
+    def fit(self, given: MappingInput, target: Float[Tensor, "rows num_actions"]) -> "DictionaryMapping":
+        """Count; `target` has one row of probabilities (usually one-hot) per transition."""
+        self.counts.zero_().index_add_(0, given.code, target)
+        return self
+
+    def forward(self, given: MappingInput) -> Float[Tensor, "rows num_actions"]:
+        total = self.counts.sum(dim=1, keepdim=True)
+        counts = torch.where(total > 0, self.counts, self.counts.sum(dim=0, keepdim=True))
+        counts = torch.where(counts.sum() > 0, counts, 1.0)
+        return (counts / counts.sum(dim=1, keepdim=True))[given.code]
+
+
+class _FromContext(nn.Module):
+    """Reads the context: standardises it, and brings the answers back to the actions' units."""
+
+    mean: Float[Tensor, " d"]
+    std: Float[Tensor, " d"]
+    action_mean: Float[Tensor, " num_actions"]
+    action_std: Float[Tensor, " num_actions"]
+
+    def __init__(self, width: int, num_actions: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("std", torch.ones(width))
+        self.register_buffer("action_mean", torch.zeros(num_actions))
+        self.register_buffer("action_std", torch.ones(num_actions))
+
+    def measure(self, context: Float[Tensor, "rows d"]) -> None:
+        """Take the scale of the inputs from these; a column that never changes is left at zero."""
+        self.mean.copy_(context.mean(dim=0))
+        self.std.copy_(context.std(dim=0, unbiased=False).clamp_min(1e-3))
+
+    def standardised(self, given: MappingInput) -> Float[Tensor, "rows d"]:
+        return (given.context - self.mean) / self.std
+
+    def in_units(self, normalised: Float[Tensor, "rows num_actions"]) -> Float[Tensor, "rows num_actions"]:
+        return normalised * self.action_std + self.action_mean
+
+
+class MLPMapping(_FromContext):
+    """The context through a small network."""
+
+    def __init__(self, width: int, num_actions: int, hidden: int, depth: int, is_discrete: bool) -> None:
+        super().__init__(width, num_actions)
+        self.is_discrete = is_discrete
+        sizes = [width, *[hidden] * depth]
+        layers = [nn.Sequential(nn.Linear(a, b), nn.GELU()) for a, b in pairwise(sizes)]
+        self.layers = nn.Sequential(*layers, nn.Linear(sizes[-1], num_actions))
+
+    def raw(self, given: MappingInput) -> Float[Tensor, "rows num_actions"]:
+        """Logits of the actions, or the normalised action."""
+        return self.layers(self.standardised(given))
+
+    def forward(self, given: MappingInput) -> Float[Tensor, "rows num_actions"]:
+        return self.raw(given).softmax(dim=1) if self.is_discrete else self.in_units(self.raw(given))
+
+
+class RidgeMapping(_FromContext):
+    """Linear map from the standardised context, with a penalty on its size."""
+
+    weight: Float[Tensor, "d num_actions"]
+    bias: Float[Tensor, " num_actions"]
+
+    def __init__(self, width: int, num_actions: int) -> None:
+        super().__init__(width, num_actions)
+        self.register_buffer("weight", torch.zeros(width, num_actions))
+        self.register_buffer("bias", torch.zeros(num_actions))
+
+    def fit(
+        self, given: MappingInput, target: Float[Tensor, "rows num_actions"], strength: float
+    ) -> "RidgeMapping":
+        """Solve for the weights; the bias is not penalised."""
+        self.measure(given.context)
+        rows = self.standardised(given).double()
+        bias = target.double().mean(dim=0)
+        gram = rows.T @ rows + strength * torch.eye(rows.shape[1], dtype=torch.float64)
+        self.weight.copy_(torch.linalg.solve(gram, rows.T @ (target.double() - bias)))
+        self.bias.copy_(bias)
+        return self
+
+    def forward(self, given: MappingInput) -> Float[Tensor, "rows num_actions"]:
+        return self.in_units(self.standardised(given) @ self.weight + self.bias)
+
+
+Mapping = DictionaryMapping | MLPMapping | RidgeMapping
+CLASSES: dict[MappingKind, type[Mapping]] = {
+    "dictionary": DictionaryMapping,
+    "mlp": MLPMapping,
+    "ridge": RidgeMapping,
+}
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A mapping and how it was chosen.
+
+    held_out: loss of each candidate on labels it had not seen (cross-entropy in nats, or mean squared error
+    of normalised actions). accuracy: of each candidate's likeliest action on those labels; empty if
+    continuous. choice: number of steps of the MLP, strength of the ridge, nothing for the dictionary.
+    """
+
+    mapping: Mapping
+    kind: MappingKind
+    held_out: dict[str, float]
+    accuracy: dict[str, float]
+    choice: float
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """predictions: held-out rows as predicted without them. choice: see `Fitted`. build: on all labels."""
+
+    predictions: Tensor
+    choice: float
+    build: Callable[[], Mapping]
+
+
+def fit_mapping(
+    given: MappingInput,
+    target: Float[Tensor, "rows num_actions"],
+    episodes: Sequence[str] | np.ndarray,
+    num_codes: int,
+    config: MappingConfig,
+    *,
+    is_discrete: bool,
+    seed: int,
+) -> Fitted:
+    """Learn a mapping from labelled transitions.
+
+    Args:
+        given: rows of the labelled transitions, episode by episode and in time.
+        target: one-hot actions, or actions in their own units.
+        episodes: episode of each row; folds are whole episodes, or blocks of time if there are few.
+        num_codes: size of the alphabet.
+        config: candidates and their sizes. "auto" tries dictionary and MLP, or ridge and MLP.
+        is_discrete: whether `target` holds choices.
+        seed: of the initial weights and of the batches.
+
+    Raises:
+        UserError: the kind of mapping does not fit the kind of actions.
+    """
+    mean, std = torch.zeros(target.shape[1]), torch.ones(target.shape[1])
+    if not is_discrete:
+        mean, std = target.mean(dim=0), target.std(dim=0, unbiased=False)
+        std = torch.where(std > 1e-6, std, 1.0)
+        target = (target - mean) / std
+    fold = folds(episodes, config.folds)
+    kinds = _candidates(config.kind, is_discrete)
+    candidates = {
+        kind: _try(kind, given, target, fold, num_codes, config, is_discrete, seed) for kind in kinds
+    }
+    losses = {kind: float(_loss(each.predictions, target, is_discrete)) for kind, each in candidates.items()}
+    right = {
+        kind: float((each.predictions.argmax(1) == target.argmax(1)).float().mean())
+        for kind, each in candidates.items()
+        if is_discrete
+    }
+    # Relabelling uses the likeliest actions, so accuracy decides; the loss breaks ties.
+    best = min(kinds, key=lambda kind: (-right.get(kind, 0.0), losses[kind]))
+    mapping = candidates[best].build()
+    if isinstance(mapping, _FromContext):
+        mapping.action_mean.copy_(mean)
+        mapping.action_std.copy_(std)
+    return Fitted(mapping, best, losses, right, candidates[best].choice)
+
+
+def save_mapping(
+    folder: Path, mapping: Mapping, actions: ActionSpace, num_codes: int, config: MappingConfig
+) -> None:
+    """Write `mapping.safetensors` (normalisers included) and `mapping.json`, which says how to read it."""
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in mapping.state_dict().items()}
+    write_bytes(folder / "mapping.safetensors", save(weights))
+    kind = next(name for name, cls in CLASSES.items() if isinstance(mapping, cls))
+    card = {
+        "format": 1,
+        "kind": kind,
+        "actions": {"kind": actions.kind, "names": list(actions.names)},
+        "num_codes": num_codes,
+        "context_width": 0 if isinstance(mapping, DictionaryMapping) else len(mapping.mean),
+        "config": config.model_dump(),
+        "sha256": sha256_of(folder / "mapping.safetensors"),
+    }
+    write_json(folder / "mapping.json", card)
+
+
+def load_mapping(folder: Path) -> tuple[Mapping, dict[str, Any]]:
+    """A saved mapping in evaluation mode, and its card (`before` and `after` are in its config).
+
+    Raises:
+        UserError: none here, or weights that do not match the card.
+    """
+    path = folder / "mapping.json"
+    if not path.is_file():
+        raise UserError(f"{folder}: no mapping here (mapping.json is missing); run adapt")
+    card = json.loads(path.read_text())
+    if sha256_of(folder / "mapping.safetensors") != card["sha256"]:
+        raise UserError(f"{folder / 'mapping.safetensors'}: is not the file that mapping.json describes")
+    num_actions, width = len(card["actions"]["names"]), card["context_width"]
+    mapping: Mapping
+    if card["kind"] == "dictionary":
+        mapping = DictionaryMapping(card["num_codes"], num_actions)
+    elif card["kind"] == "ridge":
+        mapping = RidgeMapping(width, num_actions)
+    else:
+        config = parse(card["config"], MappingConfig, str(path))
+        discrete = card["actions"]["kind"] == "discrete"
+        mapping = MLPMapping(width, num_actions, config.hidden, config.depth, discrete)
+    mapping.load_state_dict(load_file(folder / "mapping.safetensors"), strict=True)
+    return mapping.eval(), card
+
+
+def folds(episodes: Sequence[str] | np.ndarray, num_folds: int) -> Int[Tensor, " rows"]:
+    """Fold of each row: whole episodes where there are enough of them, else equal blocks of time.
+
+    Neighbouring transitions resemble each other, so rows are never dealt out one by one.
+    """
+    _, first, where = np.unique(np.asarray(episodes, dtype=str), return_index=True, return_inverse=True)
+    num_episodes = len(first)
+    if num_episodes >= 3:
+        order = np.argsort(np.argsort(first))  # number episodes as they come
+        return torch.from_numpy(order[where] % min(num_folds, num_episodes))
+    rows = len(where)
+    return torch.from_numpy(np.arange(rows) * min(num_folds, max(rows, 1)) // max(rows, 1))
+
+
+def choose(
+    probability: Float[Tensor, "rows num_actions"],
+    how: Literal["mode", "sample", "soft"],
+    generator: torch.Generator,
+) -> Float[Tensor, "rows num_actions"]:
+    """What a policy is told to do where only the chance of each action is known.
+
+    Args:
+        probability: of each action.
+        how: "mode" tells the likeliest action, "sample" draws one (Genie), both one-hot; "soft" tells the
+            probabilities themselves, which is what cloning many draws would learn.
+        generator: of the draws.
+    """
+    if how == "soft":
+        return probability.clone()
+    if how == "mode":
+        return F.one_hot(probability.argmax(dim=1), probability.shape[1]).float()
+    drawn = torch.multinomial(probability, 1, generator=generator)[:, 0]
+    return F.one_hot(drawn, probability.shape[1]).float()
+
+
+def _candidates(kind: MappingKind | Literal["auto"], is_discrete: bool) -> tuple[MappingKind, ...]:
+    allowed: tuple[MappingKind, ...] = ("dictionary", "mlp") if is_discrete else ("ridge", "mlp")
+    if kind == "auto":
+        return allowed
+    if kind not in allowed:
+        raise UserError(
+            f"adapt.mapping.kind: '{kind}' does not fit {'discrete' if is_discrete else 'continuous'} "
+            f"actions; expected auto, {' or '.join(allowed)}"
+        )
+    return (kind,)
+
+
+def _try(
+    kind: MappingKind,
+    given: MappingInput,
+    target: Tensor,
+    fold: Tensor,
+    num_codes: int,
+    config: MappingConfig,
+    is_discrete: bool,
+    seed: int,
+) -> _Candidate:
+    if kind == "mlp":
+        return _try_mlp(given, target, fold, config, is_discrete, seed)
+    if kind == "dictionary":
+        return _choose(
+            given,
+            target,
+            fold,
+            is_discrete,
+            (0.0,),
+            lambda rows, wanted, _: DictionaryMapping(num_codes, target.shape[1]).fit(rows, wanted),
+        )
+    return _choose(
+        given,
+        target,
+        fold,
+        is_discrete,
+        RIDGE_STRENGTHS,
+        lambda rows, wanted, strength: RidgeMapping(rows.context.shape[1], target.shape[1]).fit(
+            rows, wanted, strength
+        ),
+    )
+
+
+def _choose(
+    given: MappingInput,
+    target: Tensor,
+    fold: Tensor,
+    is_discrete: bool,
+    choices: Sequence[float],
+    fit: Callable[[MappingInput, Tensor, float], Mapping],
+) -> _Candidate:
+    """Try every choice on every fold; keep the one with the smallest held-out loss."""
+    tried = {}
+    for choice in choices:
+        predictions = torch.zeros_like(target)
+        for held in fold.unique():
+            seen, unseen = torch.nonzero(fold != held)[:, 0], torch.nonzero(fold == held)[:, 0]
+            predictions[unseen] = fit(given[seen], target[seen], choice)(given[unseen])
+        tried[choice] = predictions
+    best = min(choices, key=lambda choice: float(_loss(tried[choice], target, is_discrete)))
+    return _Candidate(tried[best], best, lambda: fit(given, target, best))
+
+
+def _try_mlp(
+    given: MappingInput, target: Tensor, fold: Tensor, config: MappingConfig, is_discrete: bool, seed: int
+) -> _Candidate:
+    """Train on each fold's complement, look at every few steps, and keep the number of steps that is best."""
+    history: dict[int, Tensor] = {}
+    for held in fold.unique():
+        seen, unseen = torch.nonzero(fold != held)[:, 0], torch.nonzero(fold == held)[:, 0]
+
+        def look(step: int, mapping: MLPMapping, unseen: Tensor = unseen) -> None:
+            history.setdefault(step, torch.zeros_like(target))[unseen] = mapping(given[unseen])
+
+        train_mlp(given[seen], target[seen], config, config.steps, is_discrete, seed, look)
+    best = min(history, key=lambda step: float(_loss(history[step], target, is_discrete)))
+    return _Candidate(
+        history[best], float(best), lambda: train_mlp(given, target, config, best, is_discrete, seed)
+    )
+
+
+def train_mlp(
+    given: MappingInput,
+    target: Float[Tensor, "rows num_actions"],
+    config: MappingConfig,
+    steps: int,
+    is_discrete: bool,
+    seed: int,
+    look: Callable[[int, MLPMapping], None] | None = None,
+) -> MLPMapping:
+    """Train for a fixed number of steps; `look(steps done, mapping)` is called every few of them."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        mapping = MLPMapping(
+            given.context.shape[1], target.shape[1], config.hidden, config.depth, is_discrete
+        )
+    mapping.measure(given.context)
+    optimizer = torch.optim.AdamW(mapping.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+    for step in range(1, steps + 1):
+        rows = torch.arange(len(given))
+        if len(given) > FULL_BATCH:
+            rows = torch.randint(len(given), (FULL_BATCH,), generator=generator)
+        raw = mapping.raw(given[rows])
+        loss = F.cross_entropy(raw, target[rows]) if is_discrete else F.mse_loss(raw, target[rows])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if look is not None and (step % CHECK_EVERY == 0 or step == steps):
+            with torch.no_grad():
+                look(step, mapping)
+    return mapping.eval()
+
+
+def _loss(prediction: Tensor, target: Tensor, is_discrete: bool) -> Tensor:
+    if not is_discrete:
+        return F.mse_loss(prediction, target)
+    return -(target * prediction.clamp_min(1e-3).log()).sum(dim=1).mean()

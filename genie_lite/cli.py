@@ -1,0 +1,322 @@
+"""The command line: one thin command each, all work is done in `pipeline.py`.
+
+Exit codes: 0 done, 2 the user's mistake (one line on stderr), 1 ours (a traceback to report).
+Results go to stdout, as one JSON object with `--json`; progress, logs and warnings go to stderr.
+Heavy modules are imported inside the commands, so that `--help` answers at once.
+"""
+
+import contextlib
+import errno
+import json
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from genie_lite import __version__
+from genie_lite.errors import UserError
+
+app = typer.Typer(
+    help="Unlabelled video in; latent actions, a steerable world and a robot policy out.",
+    epilog="`--debug`, anywhere on the line, shows the traceback of a mistake.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+class Stage(StrEnum):
+    """The stages that are trained."""
+
+    tokenizer = "tokenizer"
+    lam = "lam"
+    dynamics = "dynamics"
+
+
+class Format(StrEnum):
+    """The file formats that `extract` writes."""
+
+    parquet = "parquet"
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="Such as recipes/maze/demo.yaml.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Changes to the recipe: lam.train.steps=100."),
+]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, such as runs/maze-demo.")]
+Out = Annotated[Path, typer.Option("--out", help="Where to write.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Everything random follows from it.")]
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Unlabelled video in; latent actions, a steerable world and a robot policy out."""
+    if version:
+        typer.echo(__version__)
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command()
+def record(
+    game: Annotated[str, typer.Argument(metavar="GAME", help="A game, such as maze, coinrun or toy.")],
+    out: Out,
+    episodes: Annotated[int, typer.Option(min=1, help="How many episodes, one video each.")],
+    levels: Annotated[
+        str | None, typer.Option(metavar="A:B", help="Levels A to B - 1; 0:N if not given.")
+    ] = None,
+    seed: Seed = 0,
+    explore: Annotated[float, typer.Option(min=0, max=1, help="Share of exploratory moves.")] = 0.3,
+    max_frames: Annotated[int, typer.Option(min=2, help="Frames after which an episode is ended.")] = 200,
+    as_json: Json = False,
+) -> None:
+    """Let an agent play a game: videos without actions, and the actions in a file apart."""
+    from genie_lite import pipeline
+
+    with _stdout_is_for_results():
+        summary = pipeline.record(
+            game,
+            out,
+            episodes=episodes,
+            levels=(0, episodes) if levels is None else _levels(levels),
+            seed=seed,
+            explore=explore,
+            max_frames=max_frames,
+        )
+    _tell(summary, as_json)
+
+
+@app.command()
+def ingest(
+    sources: Annotated[
+        list[str], typer.Argument(metavar="SRC... [KEY=VALUE]...", help="Videos, folders, settings.")
+    ],
+    out: Out,
+    as_json: Json = False,
+) -> None:
+    """Turn videos into shards for training; what cannot be used is set aside with a reason."""
+    from genie_lite import pipeline
+
+    overrides = [source for source in sources if _is_override(source)]
+    paths = [Path(source) for source in sources if not _is_override(source)]
+    if not paths:
+        raise UserError("ingest: no source given; name at least one video or folder")
+    with _stdout_is_for_results():
+        summary = pipeline.ingest(paths, out, overrides)
+    _tell(summary, as_json)
+
+
+@app.command()
+def run(recipe: RecipeFile, overrides: Overrides = None, as_json: Json = False) -> None:
+    """Run all stages of a recipe; finished stages are skipped, a broken one is resumed."""
+    from genie_lite import pipeline
+    from genie_lite.recipe import load_recipe
+
+    loaded = load_recipe(recipe, overrides or [])
+    with _stdout_is_for_results():
+        summary = pipeline.run(loaded)
+    _tell(summary, as_json)
+
+
+@app.command()
+def train(
+    recipe: RecipeFile,
+    stage: Annotated[Stage, typer.Option(help="Which model to train.")],
+    overrides: Overrides = None,
+    as_json: Json = False,
+) -> None:
+    """Train one stage of a recipe; the stages that it builds on must be finished."""
+    from genie_lite import pipeline
+    from genie_lite.recipe import load_recipe
+
+    loaded = load_recipe(recipe, overrides or [])
+    with _stdout_is_for_results():
+        summary = pipeline.train_stage(loaded, stage.value)
+    _tell(summary, as_json)
+
+
+@app.command()
+def extract(
+    run: Run,
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="A video, a folder of videos, or shards.")],
+    out: Out,
+    file_format: Annotated[Format, typer.Option("--format", help="The file format.")] = Format.parquet,
+    as_json: Json = False,
+) -> None:
+    """Write the latent action of every transition of the videos."""
+    from genie_lite import pipeline
+
+    assert file_format is Format.parquet
+    with _stdout_is_for_results():
+        summary = pipeline.extract(run, source, out)
+    _tell(summary, as_json)
+
+
+@app.command()
+def adapt(
+    run: Run,
+    labels: Annotated[
+        Path, typer.Option(metavar="SRC", help="labels.parquet, its folder, or a LeRobot dataset.")
+    ],
+    out: Out,
+    labels_budget: Annotated[
+        int | None, typer.Option(min=1, help="How many labelled transitions to open.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Learn what the codes mean from a few labels, relabel the video, and clone a policy from it."""
+    from genie_lite import pipeline
+
+    with _stdout_is_for_results():
+        summary = pipeline.adapt(run, labels, labels_budget, out)
+    _tell(summary, as_json)
+
+
+@app.command()
+def evaluate(run: Run, as_json: Json = False) -> None:
+    """Measure a run on held-out episodes and levels; writes evaluate.json into the run."""
+    from genie_lite import pipeline
+
+    with _stdout_is_for_results():
+        results = pipeline.evaluate(run)
+    _tell(results, as_json)
+
+
+@app.command()
+def report(run: Run, as_json: Json = False) -> None:
+    """Write report.html, one self-contained page, and report.json into a run."""
+    from genie_lite import pipeline
+
+    with _stdout_is_for_results():
+        summary = pipeline.report(run)
+    _tell(summary, as_json)
+
+
+@app.command()
+def rollout(
+    run: Run,
+    start: Annotated[
+        Path, typer.Option(metavar="SRC", help="A video or an image that the rollout starts from.")
+    ],
+    codes: Annotated[str, typer.Option(metavar="0,3,3,1", help="Codes to apply, repeated as needed.")],
+    frames: Annotated[int, typer.Option(min=1, help="How many frames to generate.")],
+    out: Out,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Steer the world from a start frame with codes and write what it shows as an mp4."""
+    from genie_lite import pipeline
+
+    with _stdout_is_for_results():
+        summary = pipeline.rollout(run, start, _codes(codes), frames, seed, out)
+    _tell(summary, as_json)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Say what is installed, which devices there are, and what would fail and why."""
+    from dataclasses import asdict
+
+    from genie_lite.doctor import diagnose
+
+    with _stdout_is_for_results():
+        findings = diagnose()
+    if as_json:
+        typer.echo(json.dumps([asdict(finding) for finding in findings]))
+        return
+    for finding in findings:
+        typer.echo(f"{finding.state:<5} {finding.name}: {finding.detail}")
+        if finding.advice:
+            typer.echo(f"      -> {finding.advice}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    sys.exit(_guarded([each for each in given if each != "--debug"], debug="--debug" in given))
+
+
+def _guarded(arguments: list[str], *, debug: bool) -> int:
+    """Run one command and turn the user's mistakes into one line and exit code 2."""
+    warnings.showwarning = _show_warning
+    try:
+        return app(args=arguments, prog_name="genie-lite", standalone_mode=False) or 0
+    except (KeyboardInterrupt, typer.Abort):
+        typer.echo("stopped; the same command goes on from here", err=True)
+        return 130
+    except Exception as error:
+        message = _mistake(error)
+        if message is None or debug:
+            raise
+        typer.echo(f"error: {' '.join(message.split())}", err=True)
+        return 2
+
+
+def _mistake(error: Exception) -> str | None:
+    """What the user did wrong, or None where the fault is ours."""
+    if isinstance(error, UserError):
+        return str(error)
+    # The parser's own errors: a missing option, a choice that does not exist. Their class moved between versions.
+    if hasattr(error, "format_message") and getattr(error, "exit_code", 1) == 2:
+        return f"{error.format_message()} (genie-lite --help)"  # pyright: ignore[reportAttributeAccessIssue]
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT}:
+        return f"{error.filename or 'disk'}: {error.strerror}; free some space or write somewhere else"
+    return None
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    # Lightning and torch warn about their own insides; ours are about the user's data and choices.
+    if issubclass(category, UserWarning):
+        typer.echo(f"warning: {' '.join(str(message).split())}", err=True)
+
+
+@contextlib.contextmanager
+def _stdout_is_for_results() -> Iterator[None]:
+    """Whatever is printed while work goes on belongs to stderr."""
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
+
+
+def _tell(result: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(result))
+        return
+    for key, value in _flat(result):
+        typer.echo(f"{key}: {value:.4g}" if isinstance(value, float) else f"{key}: {value}")
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _is_override(text: str) -> bool:
+    """`rate_hz=5` is a setting; a path that exists is a path, whatever its name."""
+    key, equals, _ = text.partition("=")
+    return bool(equals) and key.replace(".", "").isidentifier() and not Path(text).exists()
+
+
+def _levels(text: str) -> tuple[int, int]:
+    first, colon, end = text.partition(":")
+    if not (colon and first.isdigit() and end.isdigit() and int(first) < int(end)):
+        raise UserError(f"--levels: found '{text}', expected A:B with A < B, such as 0:1000")
+    return int(first), int(end)
+
+
+def _codes(text: str) -> list[int]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdigit() for part in parts):
+        raise UserError(f"--codes: found '{text}', expected whole numbers between commas, such as 0,3,3,1")
+    return [int(part) for part in parts]

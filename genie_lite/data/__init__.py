@@ -1,0 +1,1 @@
+"""Bytes to clips: the only folder that knows containers, codecs and shards."""

@@ -1,0 +1,251 @@
+"""True actions, kept apart from the video: one Parquet file, one row per labelled frame.
+
+    labels.parquet   source: str   frame_index: int64   action: int64 | list<float32>
+                     + file metadata `genie_lite` = {"kind", "names", "num_actions"} as JSON
+
+`source` is the name of the video file relative to the folder that was ingested, `frame_index` counts the
+frames of that file, from 0. The action of row k is the one that led from frame k to frame k + 1.
+Only `adapt`, the probe and the oracle open such a file; training on video never does.
+"""
+
+import json
+import os
+import warnings
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from genie_lite.errors import UserError
+
+Kind = Literal["discrete", "continuous"]
+METADATA_KEY = b"genie_lite"
+COLUMNS = ("source", "frame_index", "action")
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Actions of single frames, in the order of (source, frame_index).
+
+    Args:
+        sources: (rows,) name of the video file of each row.
+        frame_index: (rows,) int64, native index of frame k in that file.
+        action: (rows,) int64 in [0, num_actions), or (rows, num_actions) float32.
+        kind: "discrete" choices or a "continuous" vector.
+        names: one name per choice, or one per component of the vector.
+    """
+
+    sources: np.ndarray
+    frame_index: np.ndarray
+    action: np.ndarray
+    kind: Kind
+    names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Hold the sizes together; these are our own mistakes, a user's file is checked in `read_labels`."""
+        assert len(self.sources) == len(self.frame_index) == len(self.action)
+        assert self.action.ndim == (1 if self.kind == "discrete" else 2)
+
+    def __len__(self) -> int:
+        """Number of labelled frames."""
+        return len(self.sources)
+
+    @property
+    def num_actions(self) -> int:
+        """Number of choices, or number of components of a continuous action."""
+        return len(self.names)
+
+    @cached_property
+    def _rows_of(self) -> dict[str, np.ndarray]:
+        """Rows of each source, by frame index."""
+        order = np.lexsort((self.frame_index, self.sources))
+        names, starts = np.unique(self.sources[order], return_index=True)
+        return {str(name): rows for name, rows in zip(names, np.split(order, starts[1:]), strict=True)}
+
+    @property
+    def episodes(self) -> tuple[str, ...]:
+        """The sources that have at least one row, sorted."""
+        return tuple(self._rows_of)
+
+    def select(self, rows: np.ndarray) -> "Labels":
+        """The given rows, by a mask or by indices."""
+        return Labels(self.sources[rows], self.frame_index[rows], self.action[rows], self.kind, self.names)
+
+    def of(self, sources: Collection[str]) -> "Labels":
+        """The rows of the given sources."""
+        return self.select(np.isin(self.sources, np.asarray(sorted(sources), dtype=str)))
+
+    def locate(self, sources: Sequence[str] | np.ndarray, frame_index: np.ndarray) -> np.ndarray:
+        """Row of each (source, frame index), -1 where there is no label."""
+        return join(self.sources, self.frame_index, np.asarray(sources, dtype=str), frame_index)
+
+    def lookup(self, source: str, frame_index: int) -> np.ndarray | None:
+        """The action of one frame (a 0-d integer or a vector), None where there is no label."""
+        row = int(self.locate([source], np.array([frame_index]))[0])
+        return None if row < 0 else np.asarray(self.action[row])
+
+    def budget(self, num: int, seed: int) -> "Labels":
+        """Exactly `num` rows: whole episodes in a seeded order, the last one cut short.
+
+        Budgets of one seed are nested: a smaller one is the beginning of a larger one. Where fewer than
+        `num` rows exist, all are returned and a warning says so.
+
+        Raises:
+            UserError: `num` is below 1.
+        """
+        if num < 1:
+            raise UserError(f"labels budget: found {num}, expected at least 1 transition")
+        if num > len(self):
+            warnings.warn(
+                f"labels budget of {num} transitions: only {len(self)} exist, all are used", stacklevel=2
+            )
+        order = [self._rows_of[name] for name in self._shuffled(seed)]
+        return self.select(np.concatenate([*order, np.empty(0, np.int64)])[:num])
+
+    def budget_episodes(self, num: int, seed: int) -> "Labels":
+        """The rows of `num` whole episodes, in the same seeded order as `budget`.
+
+        Raises:
+            UserError: `num` is below 1 or more than there are.
+        """
+        if not 1 <= num <= len(self._rows_of):
+            raise UserError(f"labelled episodes: found {num}, expected 1 to {len(self._rows_of)}")
+        return self.select(np.concatenate([self._rows_of[name] for name in self._shuffled(seed)[:num]]))
+
+    def _shuffled(self, seed: int) -> list[str]:
+        names = sorted(self._rows_of)
+        return [names[place] for place in np.random.default_rng(seed).permutation(len(names))]
+
+
+def join(
+    sources: np.ndarray, frame_index: np.ndarray, wanted_sources: np.ndarray, wanted_index: np.ndarray
+) -> np.ndarray:
+    """Where each wanted (source, frame index) stands among unique known ones, -1 where it is unknown.
+
+    Labels, latents and frames meet through this join and never through the order of their rows.
+    """
+    names, name_of = np.unique(np.concatenate([sources, wanted_sources]), return_inverse=True)
+    index = np.concatenate([frame_index, wanted_index]).astype(np.int64)
+    pair = name_of * (index.max(initial=0) + 1) + index
+    known, wanted = pair[: len(sources)], pair[len(sources) :]
+    assert index.min(initial=0) >= 0, "frame indices count from 0"
+    if not len(names) or not len(known):
+        return np.full(len(wanted), -1, dtype=np.int64)
+    order = np.argsort(known, kind="stable")
+    place = np.searchsorted(known, wanted, sorter=order).clip(max=len(known) - 1)
+    return np.where(known[order[place]] == wanted, order[place], -1)
+
+
+def write_labels(
+    path: Path,
+    sources: Sequence[str] | np.ndarray,
+    frame_index: Sequence[int] | np.ndarray,
+    action: Sequence[int] | np.ndarray,
+    *,
+    kind: Kind,
+    names: Sequence[str],
+) -> None:
+    """Write a label file atomically; see `Labels` for the meaning of each column.
+
+    Raises:
+        UserError: the columns do not fit together (the same checks as in `read_labels`).
+    """
+    number = np.int64 if kind == "discrete" else np.float32
+    table = _checked(
+        np.asarray(sources, dtype=str),
+        np.asarray(frame_index, dtype=np.int64),
+        np.asarray(action, dtype=number),
+        kind,
+        tuple(names),
+        str(path),
+    )
+    offsets = pa.array(np.arange(len(table) + 1, dtype=np.int32) * table.num_actions)
+    flat = pa.array(table.action.ravel())
+    cells = flat if kind == "discrete" else pa.ListArray.from_arrays(offsets, flat)
+    columns = [pa.array(table.sources, pa.string()), pa.array(table.frame_index), cells]
+    about = {"kind": kind, "names": list(table.names), "num_actions": table.num_actions}
+    schema = pa.schema(
+        [pa.field(name, column.type) for name, column in zip(COLUMNS, columns, strict=True)],
+        metadata={METADATA_KEY: json.dumps(about).encode()},
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    pq.write_table(pa.Table.from_arrays(columns, schema=schema), unfinished)
+    os.replace(unfinished, path)
+
+
+def read_labels(path: Path) -> Labels:
+    """Read and check a label file.
+
+    Raises:
+        UserError: missing, not Parquet, not a label file, duplicate rows, actions out of range.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such label file; expected Parquet with columns {', '.join(COLUMNS)}")
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path}: not a readable Parquet file: {' '.join(str(error).split())}") from error
+    about = json.loads((table.schema.metadata or {}).get(METADATA_KEY, b"{}"))
+    missing = [name for name in COLUMNS if name not in table.column_names]
+    if missing or about.get("kind") not in ("discrete", "continuous") or "names" not in about:
+        raise UserError(
+            f"{path}: not a label file: columns are {table.column_names}, expected {list(COLUMNS)} and the "
+            "file metadata 'genie_lite'; write it with genie_lite.data.labels.write_labels"
+        )
+    return _checked(
+        np.asarray(table["source"].to_pylist(), dtype=str),
+        table["frame_index"].to_numpy().astype(np.int64),
+        _actions(table["action"], about["kind"], len(about["names"]), str(path)),
+        about["kind"],
+        tuple(about["names"]),
+        str(path),
+    )
+
+
+def _actions(column: pa.ChunkedArray, kind: Kind, width: int, where: str) -> np.ndarray:
+    if column.null_count:
+        raise UserError(f"{where}: {column.null_count} rows have no action; leave such rows out")
+    if kind == "discrete":
+        return column.to_numpy().astype(np.int64)
+    flat = column.combine_chunks().flatten().to_numpy()
+    if len(flat) != len(column) * width:
+        raise UserError(f"{where}: actions of different lengths; expected {width} numbers in every row")
+    return flat.astype(np.float32).reshape(len(column), width)
+
+
+def _checked(
+    sources: np.ndarray,
+    frame_index: np.ndarray,
+    action: np.ndarray,
+    kind: Kind,
+    names: tuple[str, ...],
+    where: str,
+) -> Labels:
+    if not len(sources) == len(frame_index) == len(action):
+        raise UserError(f"{where}: {len(sources)} sources, {len(frame_index)} frames, {len(action)} actions")
+    if kind == "continuous" and (action.ndim != 2 or action.shape[1] != len(names)):
+        raise UserError(
+            f"{where}: actions of shape {action.shape}, expected (rows, {len(names)}) for its names"
+        )
+    if kind == "continuous" and not np.isfinite(action).all():
+        row = int(np.argmin(np.isfinite(action).all(1)))
+        raise UserError(f"{where}: the action of row {row} holds an infinite or missing value")
+    if kind == "discrete" and len(action) and not (action.min() >= 0 and action.max() < len(names)):
+        raise UserError(
+            f"{where}: actions from {action.min()} to {action.max()}, expected 0 to {len(names) - 1}"
+        )
+    order = np.lexsort((frame_index, sources))
+    sources, frame_index, action = sources[order], frame_index[order], action[order]
+    twice = (sources[1:] == sources[:-1]) & (frame_index[1:] == frame_index[:-1])
+    if twice.any():
+        row = int(np.argmax(twice))
+        raise UserError(
+            f"{where}: frame {frame_index[row]} of {sources[row]} is labelled twice; keep one row"
+        )
+    return Labels(sources, frame_index, action, kind, names)

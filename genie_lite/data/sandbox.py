@@ -1,0 +1,221 @@
+"""Foreign video is decoded in a child process, which may crash or hang without harm to the rest.
+
+A `Sandbox` keeps one child over many files and starts another when it has died. Parent and child speak
+over a socket in messages of JSON and of plain bytes:
+
+    parent  {"path", "config"}
+    child   {"kind": "alive"}                       about once a second while it decodes
+            {"kind": "segment", ...} then the mp4   once per segment
+            {"kind": "done", "fault", "figures"}    fault is null, or why the file cannot be used
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, Pipe
+from pathlib import Path
+from types import TracebackType
+from typing import Any, cast
+
+from genie_lite.data.segment import IngestConfig, Tally, segments
+from genie_lite.data.video import BadVideo, encode_mp4, probe
+
+SILENCE_S = 60.0
+ALIVE_EVERY_S = 1.0
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One segment as it goes into a shard; `about` holds source_frames, times_s and num_frames."""
+
+    mp4: bytes
+    about: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of one file.
+
+    fault: why the file is quarantined, None if it could be read. complaint: why it is filtered, None if
+    it is good. figures: for the manifest. segments: empty unless the file is good.
+    """
+
+    fault: str | None
+    complaint: str | None = None
+    figures: dict[str, Any] = field(default_factory=dict)
+    segments: list[Encoded] = field(default_factory=list)
+
+
+class Sandbox:
+    """A child process that reads videos, one after another. Not to be shared between threads.
+
+    silence_s: a child that says nothing for so long is taken to hang and is ended.
+    """
+
+    def __init__(self, config: IngestConfig, silence_s: float = SILENCE_S) -> None:
+        self._config, self.silence_s = config, silence_s
+        self._child: subprocess.Popen[bytes] | None = None
+        self._connection: Connection | None = None
+
+    def __enter__(self) -> "Sandbox":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def read(self, path: Path) -> Result:
+        """Read one file; whatever is wrong with it is told in the result."""
+        connection = self._connected()
+        found: list[Encoded] = []
+        try:
+            connection.send_bytes(_pack({"path": str(path), "config": self._config.model_dump(mode="json")}))
+            while True:
+                message = json.loads(self._receive(connection))
+                if message["kind"] == "segment":
+                    found.append(Encoded(self._receive(connection), message["about"]))
+                elif message["kind"] == "done":
+                    is_good = message["fault"] is None and message["complaint"] is None
+                    return Result(
+                        message["fault"], message["complaint"], message["figures"], found if is_good else []
+                    )
+        except TimeoutError:
+            self.close()
+            return Result(f"decoding hung: no sign of life for {self.silence_s:g} s")
+        except (EOFError, ConnectionError):
+            return Result(f"decoding crashed ({self._cause_of_death()})")
+
+    def kill(self) -> None:
+        """End the child at once. Safe from another thread: a `read` under way returns with a fault."""
+        if self._child is not None:
+            self._child.kill()
+
+    def close(self) -> None:
+        """End the child and let go of what belonged to it."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        if self._child is not None:
+            self._child.kill()
+            self._child.wait()
+            self._child = None
+
+    def _connected(self) -> Connection:
+        if self._connection is None:
+            ours, theirs = cast(tuple[Connection, Connection], Pipe())
+            self._connection = ours
+            with theirs:
+                handle = theirs.fileno()
+                self._child = subprocess.Popen(
+                    # -P: a file av.py in the user's folder must not be taken for the library
+                    [sys.executable, "-P", "-m", "genie_lite.data.sandbox", str(handle)],
+                    pass_fds=[handle],
+                    stdin=subprocess.DEVNULL,
+                    env=os.environ | {"PYTHONPATH": _python_path()},
+                )
+        return self._connection
+
+    def _receive(self, connection: Connection) -> bytes:
+        if not connection.poll(self.silence_s):
+            raise TimeoutError
+        return connection.recv_bytes()
+
+    def _cause_of_death(self) -> str:
+        assert self._child is not None
+        try:
+            code = self._child.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            code = 0  # it closed the socket and lives on
+        self.close()
+        return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+
+def _python_path() -> str:
+    """The parent's module path, so that the child finds the same package."""
+    return os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+
+
+def _pack(message: dict[str, Any]) -> bytes:
+    return json.dumps(message).encode()  # plain ASCII: names that are no valid Unicode survive
+
+
+def _serve(connection: Connection) -> None:
+    """The child's life: answer requests until the parent is gone."""
+    while True:
+        request = json.loads(connection.recv_bytes())
+        config = IngestConfig.model_validate(request["config"])
+        _answer(Path(request["path"]), config, connection)
+
+
+def _answer(path: Path, config: IngestConfig, connection: Connection) -> None:
+    tally, figures, fault = Tally(), {}, None
+    pulse = _Pulse(connection)
+    try:
+        figures = _figures(path, pulse)
+        for segment in segments(path, config, tally, on_frame=pulse):
+            about = {
+                "source_frames": segment.source_frames,
+                "times_s": segment.times_s,
+                "num_frames": len(segment.frames),
+            }
+            mp4 = encode_mp4(segment.frames, config.rate_hz, config.gop, config.crf, config.pixel_format)
+            connection.send_bytes(_pack({"kind": "segment", "about": about}))
+            connection.send_bytes(mp4)
+    except BadVideo as error:
+        fault = error.reason
+    except MemoryError:
+        fault = "not enough memory to decode it"
+    complaint = None if fault else tally.complaint(config)
+    done = {"fault": fault, "complaint": complaint, "figures": figures | dataclasses.asdict(tally)}
+    connection.send_bytes(_pack({"kind": "done"} | done))
+
+
+def _figures(path: Path, pulse: "_Pulse") -> dict[str, Any]:
+    info = probe(path)
+    return {
+        "sha256": _sha256_of(path, pulse),
+        "codec": info.codec,
+        "height": info.height,
+        "width": info.width,
+        "source_rate_hz": round(info.rate_hz, 4),
+    }
+
+
+def _sha256_of(path: Path, pulse: "_Pulse") -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+            pulse()
+    return digest.hexdigest()
+
+
+class _Pulse:
+    """Called for every piece of work; tells the parent now and then that the child is alive."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection, self._last_s = connection, time.monotonic()
+
+    def __call__(self) -> None:
+        if time.monotonic() - self._last_s > ALIVE_EVERY_S:
+            self._connection.send_bytes(_pack({"kind": "alive"}))
+            self._last_s = time.monotonic()
+
+
+def _main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    try:
+        _serve(Connection(int(sys.argv[1])))
+    except (EOFError, ConnectionError):
+        return  # the parent is gone
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,77 @@
+"""The games there are: how each is opened, who plays it for a recording, and what plays it without eyes."""
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from genie_lite.envs.expert import WalkExpert
+from genie_lite.envs.lookahead import JumpExpert
+from genie_lite.envs.procgen import ProcgenEnv
+from genie_lite.envs.protocol import Env, Planner
+from genie_lite.envs.toy import MOVES as TOY_MOVES
+from genie_lite.envs.toy import ToyEnv
+from genie_lite.errors import UserError
+
+# The engine's numbers of its key combinations.
+MAZE_ACTIONS = {"noop": 4, "left": 1, "right": 7, "up": 5, "down": 3}
+COINRUN_ACTIONS = {"noop": 4, "left": 1, "right": 7, "up": 5, "left+up": 2, "right+up": 8}
+# The engine's rows count upwards.
+MAZE_MOVES = {"noop": (0, 0), "left": (0, -1), "right": (0, 1), "up": (1, 0), "down": (-1, 0)}
+
+
+@dataclass(frozen=True)
+class Game:
+    """One game.
+
+    open: an env with that many streams. plan: its expert. step_limit: actions that an episode may take when
+    policies are scored. blind: actions of which the best one, always repeated, is the policy without eyes.
+    """
+
+    open: Callable[[int], Env]
+    plan: Planner
+    step_limit: int
+    blind: tuple[str, ...]
+
+
+def _maze(num_envs: int) -> Env:
+    """Memory mode: one sees 8 x 8 cells around oneself; one action is one cell, 8 pixels."""
+    return ProcgenEnv("maze", "memory", MAZE_ACTIONS, num_envs, has_grid=True)
+
+
+def _coinrun(num_envs: int) -> Env:
+    return ProcgenEnv("coinrun", "easy", COINRUN_ACTIONS, num_envs)
+
+
+_RUN, _JUMP = (list(COINRUN_ACTIONS).index(name) for name in ("right", "right+up"))
+GAMES = {
+    "maze": Game(_maze, WalkExpert(MAZE_MOVES), 200, ("left", "right", "up", "down")),
+    "coinrun": Game(_coinrun, JumpExpert(_RUN, _JUMP), 200, ("right+up",)),
+    "toy": Game(ToyEnv, WalkExpert(TOY_MOVES), 40, ("left", "right", "up", "down")),
+}
+
+
+def game_of(name: str) -> Game:
+    """The game of that name.
+
+    Raises:
+        UserError: there is none; names the nearest.
+    """
+    if name not in GAMES:
+        near = difflib.get_close_matches(name, GAMES, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"expected one of {', '.join(GAMES)}"
+        raise UserError(f"unknown game '{name}', {hint}")
+    return GAMES[name]
+
+
+def make(name: str, num_envs: int) -> Env:
+    """Open a game; close it after use.
+
+    Raises:
+        UserError: no such game, or its engine is not installed.
+    """
+    return game_of(name).open(num_envs)
+
+
+def expert(name: str) -> Planner:
+    """Who plays the game when it is recorded."""
+    return game_of(name).plan

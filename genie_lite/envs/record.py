@@ -1,0 +1,225 @@
+"""Record a game: video files without actions, as the internet would have them, and the actions in a file apart.
+
+    DIR/episode_{level:07d}.mp4    H.264, the frames alone; one file per episode
+    DIR/labels.parquet             row k: the action of frame k, that led to frame k + 1; the last frame has no row
+    DIR/.record/                   config.json · one part per finished episode while recording · summary.json at the end
+
+An episode is planned by the game's expert and then played. What happens in it depends on the seed and the level
+alone, so a recording that was killed goes on where it was, and the same seed gives the same bytes.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from genie_lite.artifact import write_json
+from genie_lite.config import Config
+from genie_lite.data.labels import write_labels
+from genie_lite.data.video import write_mp4
+from genie_lite.envs.games import game_of
+from genie_lite.envs.protocol import Env, Planner, fill
+from genie_lite.errors import UserError
+
+NUM_ENVS = 64  # episodes recorded side by side
+GOP, CRF = 10, 10  # near-lossless, and cheap to seek in
+LABELS_FILE = "labels.parquet"
+
+
+class RecordConfig(Config):
+    """What to record.
+
+    game: a name of `GAMES`. episodes: one per level, from the first level on. levels: half-open [first, end).
+    seed: of everything that the expert draws. explore: share of actions that are exploratory.
+    max_frames: after so many an episode is cut off.
+    """
+
+    game: str
+    episodes: int = Field(ge=1)
+    levels: tuple[int, int]
+    seed: int = Field(0, ge=0)
+    explore: float = Field(0.3, ge=0, le=1)
+    max_frames: int = Field(200, ge=2, le=500)  # the engine itself ends an episode of Maze after 500 actions
+
+    @model_validator(mode="after")
+    def _levels_suffice(self) -> Self:
+        first, end = self.levels
+        if not 0 <= first < end:
+            raise ValueError(f"levels: expected first:end with 0 <= first < end, found {first}:{end}")
+        if self.episodes > end - first:
+            raise ValueError(
+                f"{self.episodes} episodes need as many levels, {first}:{end} are {end - first}; "
+                f"record fewer, or levels {first}:{first + self.episodes}"
+            )
+        return self
+
+
+@dataclass(frozen=True)
+class RecordSummary:
+    """What was recorded.
+
+    episodes, frames: how many. transitions: labelled ones. solved: share of episodes in which the expert
+    reached the goal. actions: how often each was taken, by name.
+    """
+
+    episodes: int
+    frames: int
+    transitions: int
+    solved: float
+    actions: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Episode:
+    """frames: uint8 `t h w c`. actions: int64, one fewer than frames. success: whether the goal was reached."""
+
+    level: int
+    frames: np.ndarray
+    actions: np.ndarray
+    success: bool
+
+
+def video_name(level: int) -> str:
+    """File name of a level's episode, and its `source` among the labels."""
+    return f"episode_{level:07d}.mp4"
+
+
+def record(
+    config: RecordConfig, out: Path, progress: Callable[[int, int], None] | None = None
+) -> RecordSummary:
+    """Record what is missing; a finished recording is found and left alone.
+
+    Args:
+        config: what to record.
+        out: the folder; made if need be.
+        progress: called with (episodes there are, episodes wanted).
+
+    Raises:
+        UserError: no such game, no engine, or a folder that holds another recording.
+    """
+    tell = progress or (lambda done, total: None)
+    game = game_of(config.game)
+    work = out / ".record"
+    _claim(out, work, config)
+    levels = range(config.levels[0], config.levels[0] + config.episodes)
+    summary = work / "summary.json"
+    if summary.is_file() and all((out / video_name(level)).is_file() for level in levels):
+        tell(len(levels), len(levels))
+        return RecordSummary(**json.loads(summary.read_text()))
+    env = game.open(NUM_ENVS)  # always: CoinRun's expert tries as many plans as there are streams
+    try:
+        _record_missing(env, game.plan, config, [*levels], out, work, tell)
+        names = env.action_names
+    finally:
+        env.close()
+    return _finish(out, work, [*levels], names)
+
+
+def play(env: Env, levels: list[int], plans: list[np.ndarray]) -> Iterator[Episode]:
+    """Play one planned episode per level, at most `env.num_envs`, side by side.
+
+    Where the engine does not show how an episode ends, its last action has no frame that it led to and is
+    left out.
+    """
+    frames = [env.reset(fill(levels, env.num_envs))]
+    length = np.array([len(plan) for plan in plans])
+    success = np.zeros(len(levels), dtype=bool)
+    for k in range(length.max(initial=0)):
+        action = np.zeros(env.num_envs, dtype=np.int64)  # noop for those that are through
+        action[: len(plans)] = [plan[k] if k < len(plan) else 0 for plan in plans]
+        step = env.step(action)
+        frames.append(step.frames)
+        ended = step.done[: len(levels)] & (k < length)
+        success |= ended & step.success[: len(levels)]
+        length = np.where(ended, k + 1 if env.shows_end else k, length)
+    shown = np.stack(frames)
+    for slot, level in enumerate(levels):
+        num = int(length[slot])
+        yield Episode(level, shown[: num + 1, slot], plans[slot][:num], bool(success[slot]))
+
+
+def _record_missing(
+    env: Env,
+    plan: Planner,
+    config: RecordConfig,
+    levels: list[int],
+    out: Path,
+    work: Path,
+    tell: Callable[[int, int], None],
+) -> None:
+    missing = [
+        level for level in levels if not (_part(work, level).is_file() and (out / video_name(level)).is_file())
+    ]
+    done = len(levels) - len(missing)
+    tell(done, len(levels))
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        for start in range(0, len(missing), env.num_envs):
+            batch = missing[start : start + env.num_envs]
+            plans = plan(env, batch, config.seed, config.explore, config.max_frames - 1)
+            episodes = play(env, batch, plans)
+            for _ in pool.map(lambda episode: _keep(episode, out, work, env.rate_hz), episodes):
+                done += 1
+                tell(done, len(levels))
+
+
+def _keep(episode: Episode, out: Path, work: Path, rate_hz: float) -> None:
+    """The video, then the part: an episode counts once both are there."""
+    write_mp4(
+        out / video_name(episode.level), episode.frames, rate_hz, gop=GOP, crf=CRF, pixel_format="yuv444p"
+    )
+    part = {"actions": episode.actions.tolist(), "success": episode.success}
+    write_json(_part(work, episode.level), part)
+
+
+def _finish(out: Path, work: Path, levels: list[int], names: tuple[str, ...]) -> RecordSummary:
+    """Gather the parts into the label file; the summary, written last, says that all is there."""
+    parts = [json.loads(_part(work, level).read_text()) for level in levels]
+    rows = [(video_name(level), k) for level, part in zip(levels, parts, strict=True) for k in range(len(part["actions"]))]
+    actions = np.array([action for part in parts for action in part["actions"]], dtype=np.int64)
+    write_labels(
+        out / LABELS_FILE,
+        [source for source, _ in rows],
+        np.array([k for _, k in rows], dtype=np.int64),
+        actions,
+        kind="discrete",
+        names=names,
+    )
+    counts = np.bincount(actions, minlength=len(names)).tolist()
+    summary = RecordSummary(
+        episodes=len(levels),
+        frames=len(rows) + len(levels),
+        transitions=len(rows),
+        solved=float(np.mean([part["success"] for part in parts])),
+        actions=dict(zip(names, counts, strict=True)),
+    )
+    write_json(work / "summary.json", asdict(summary))
+    shutil.rmtree(work / "parts")  # from now on the label file alone holds actions
+    return summary
+
+
+def _claim(out: Path, work: Path, config: RecordConfig) -> None:
+    """Take an empty folder, or one that this very recording was begun in."""
+    path = work / "config.json"
+    wanted = json.loads(config.model_dump_json())
+    if path.is_file():
+        found = json.loads(path.read_text())
+        if differing := [key for key in wanted if found.get(key) != wanted[key]]:
+            key = differing[0]
+            raise UserError(
+                f"{out}: holds a recording with {key} {found.get(key)}, found {key} {wanted[key]}; "
+                "give another folder, or delete this one"
+            )
+    elif any(out.glob("*")):
+        raise UserError(f"{out}: expected an empty or a new folder; give another one")
+    write_json(path, wanted)
+
+
+def _part(work: Path, level: int) -> Path:
+    return work / "parts" / f"{level:07d}.json"

@@ -1,0 +1,68 @@
+"""Frames to picture files: a still strip, a film as one wide sheet, a film as an animated WebP.
+
+A *sheet* holds a film's frames side by side. A page moves it with a few lines of CSS, so that many films run
+in step, can be paused, and keep still for readers who ask for less motion; animated images can do none of it.
+"""
+
+import base64
+import io
+
+import numpy as np
+from einops import rearrange
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+GAP_PX = 2  # between neighbouring frames
+MIME = {".png": "image/png", ".webp": "image/webp"}
+
+
+def to_uint8(frames: Float[Tensor, "*rows c h w"]) -> np.ndarray:
+    """Frames in [0, 1] to uint8 `*rows h w c`, values outside clamped."""
+    scaled = (frames.detach().float().clamp(0, 1) * 255).round().cpu().numpy().astype(np.uint8)
+    return rearrange(scaled, "... c h w -> ... h w c")
+
+
+def strip_png(frames: np.ndarray) -> bytes:
+    """Frames uint8 `t h w c` side by side as a PNG, with transparent gaps."""
+    opaque = np.concatenate([frames, np.full_like(frames[..., :1], 255)], axis=3)
+    spaced = np.pad(opaque, ((0, 0), (0, 0), (0, GAP_PX), (0, 0)))
+    return _encode(Image.fromarray(rearrange(spaced, "t h w c -> h (t w) c")), "PNG", optimize=True)
+
+
+def sheet_webp(frames: np.ndarray) -> bytes:
+    """Frames uint8 `t h w c` side by side as a lossless WebP; at most 16,383 pixels wide in all."""
+    return _encode(Image.fromarray(rearrange(frames, "t h w c -> h (t w) c")), "WEBP", lossless=True)
+
+
+def animation_webp(frames: np.ndarray, rate_hz: float, zoom: int = 1) -> bytes:
+    """Frames uint8 `t h w c` as an endless animated WebP, slightly lossy; pixels enlarged `zoom` times."""
+    large = frames.repeat(zoom, axis=1).repeat(zoom, axis=2)
+    first, *rest = [Image.fromarray(frame) for frame in large]
+    file = io.BytesIO()
+    first.save(
+        file, "WEBP", save_all=True, append_images=rest, duration=round(1000 / rate_hz), loop=0, quality=85
+    )
+    return file.getvalue()
+
+
+def tile(films: np.ndarray, columns: int) -> np.ndarray:
+    """Films uint8 `n t h w c` on a grid, as one film; empty places and gaps are mid-grey."""
+    num, t, h, w, c = films.shape
+    rows = -(-num // columns)
+    canvas = np.full((t, rows * (h + GAP_PX) - GAP_PX, columns * (w + GAP_PX) - GAP_PX, c), 128, np.uint8)
+    for place, film in enumerate(films):
+        top, left = (place // columns) * (h + GAP_PX), (place % columns) * (w + GAP_PX)
+        canvas[:, top : top + h, left : left + w] = film
+    return canvas
+
+
+def data_uri(data: bytes, suffix: str) -> str:
+    """A picture file as text that stands in a page; `suffix` is .png or .webp."""
+    return f"data:{MIME[suffix]};base64,{base64.b64encode(data).decode()}"
+
+
+def _encode(image: Image.Image, kind: str, **options: bool) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()

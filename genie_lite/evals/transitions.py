@@ -1,0 +1,91 @@
+"""Labelled transitions: what a latent action model says about each, and the true action, side by side."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+
+from genie_lite.data.labels import Labels
+from genie_lite.data.loader import to_frames
+from genie_lite.data.shards import Sample
+from genie_lite.models.lam import LatentActionModel
+
+
+@dataclass(frozen=True)
+class Transitions:
+    """One row per labelled transition k -> k + 1, in the order of the shots. Rows without a change stay in.
+
+    code: (rows,) int64. embedding: (rows, d) float32, the vector before it was quantized.
+    action: (rows,) int64, or (rows, components) float32. episode: (rows,) str. frame_index: (rows,) int64,
+    of frame k in its source. before: like action, of the transition that led to frame k; it means something
+    where `follows`, (rows,) bool, says that there is such a transition in the shot and that it has a label.
+    """
+
+    code: np.ndarray
+    embedding: np.ndarray
+    action: np.ndarray
+    episode: np.ndarray
+    frame_index: np.ndarray
+    before: np.ndarray
+    follows: np.ndarray
+
+    def __post_init__(self) -> None:
+        """Hold the lengths together."""
+        assert len({len(getattr(self, field.name)) for field in fields(self)}) == 1
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self.code)
+
+
+@torch.inference_mode()
+def label_transitions(
+    lam: LatentActionModel, samples: Iterable[Sample], labels: Labels, device: torch.device | str = "cpu"
+) -> Transitions:
+    """Infer the code of every transition of the shots and join it with its label.
+
+    A shot is encoded as a whole, so every code has seen as much of the past as the model can use. The action
+    is the label of frame k; transitions without one are left out.
+    """
+    parts = [part for sample in samples if len((part := _of_shot(lam, sample, labels, device)).code)]
+    if not parts:
+        return _empty(lam, labels)
+    return Transitions(
+        **{
+            field.name: np.concatenate([getattr(part, field.name) for part in parts])
+            for field in fields(Transitions)
+        }
+    )
+
+
+def _of_shot(
+    lam: LatentActionModel, sample: Sample, labels: Labels, device: torch.device | str
+) -> Transitions:
+    code = lam.encode(to_frames(sample.frames()[None]).to(device))
+    native = np.asarray(sample.meta["source_frames"][:-1], dtype=np.int64)
+    episode = np.full(len(native), sample.meta["source"])
+    rows = labels.locate(episode, native)
+    known = rows >= 0
+    led_here = np.concatenate([[-1], rows[:-1]])
+    return Transitions(
+        code=code.index[0].cpu().numpy()[known],
+        embedding=code.embedding[0].float().cpu().numpy()[known],
+        action=labels.action[rows[known]],
+        episode=episode[known],
+        frame_index=native[known],
+        before=labels.action[led_here[known]],
+        follows=(led_here >= 0)[known],
+    )
+
+
+def _empty(lam: LatentActionModel, labels: Labels) -> Transitions:
+    return Transitions(
+        code=np.empty(0, np.int64),
+        embedding=np.empty((0, lam.code_dim), np.float32),
+        action=labels.action[:0],
+        episode=np.empty(0, str),
+        frame_index=np.empty(0, np.int64),
+        before=labels.action[:0],
+        follows=np.empty(0, bool),
+    )

@@ -1,0 +1,262 @@
+"""Everything that is measured of a run, put together: the measurements are in `evals`, the rivals in `adapt`.
+
+    held-out clips   ─▶ tokenizer, lam, rollout, control, pictures
+    labels           ─▶ probe, code × action
+    unseen levels    ─▶ policy, one success rate per arm
+
+What cannot be measured is left out, and a sentence says why.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from functools import partial
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import torch
+
+from genie_lite.adapt.adapt import arm_folder, read_adapted
+from genie_lite.adapt.continuous import HeldOut
+from genie_lite.adapt.footage import load_footage
+from genie_lite.adapt.idm import fit_idm, infer
+from genie_lite.adapt.latents import read_latents
+from genie_lite.adapt.material import gather
+from genie_lite.adapt.policy import PolicyFn, fixed_fn, load_policy, policy_fn, random_fn
+from genie_lite.data.labels import Labels, join
+from genie_lite.data.loader import validation_clips
+from genie_lite.data.shards import ShardSet
+from genie_lite.envs.games import game_of
+from genie_lite.errors import UserError
+from genie_lite.evals.codes import agreement
+from genie_lite.evals.control import score_control
+from genie_lite.evals.gallery import paint, write_gallery
+from genie_lite.evals.probe import ProbeScore, Split, probe_continuous, probe_discrete
+from genie_lite.evals.reconstruction import score_lam, score_tokenizer
+from genie_lite.evals.rollout import HORIZONS, continue_clips, score_rollout
+from genie_lite.evals.score import BLIND, Plays, play_policy, score_policies
+from genie_lite.evals.transitions import Transitions, label_transitions
+from genie_lite.evals.tree import to_tree
+from genie_lite.models.lam import LatentActionModel, load_lam
+from genie_lite.models.world import World
+from genie_lite.recipe import Recipe
+
+Progress = Callable[[str, int, int], None]  # (what, done, total)
+
+# Arms of `adapt` and of a robot's decoders, by their names in the report.
+POLICY_ARMS = {"latent": "latent", "bc_labels": "bc", "idm_labels": "idm", "oracle": "oracle"}
+ROBOT_ARMS = {
+    "latent": "adapted",
+    "latent_change": "adapted_change",
+    "idm_labels": "supervised_few",
+    "idm_all": "supervised",
+}
+CONTROL_T = 4
+
+
+@dataclass(frozen=True)
+class Findings:
+    """sections: of evaluate.json. left_out: what was not measured, and why, one sentence each."""
+
+    sections: dict[str, Any] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+
+
+def measure_world(recipe: Recipe, shards: ShardSet, device: str, progress: Progress) -> dict[str, Any]:
+    """Score tokenizer, latent action model and rollouts on held-out clips, and paint the pictures.
+
+    Raises:
+        UserError: a stage is not finished, or no held-out shot is long enough.
+    """
+    section = recipe.evaluate
+    world = load_world(recipe, device)
+    num_frames = section.prompt_frames + section.horizon
+    clips = [
+        clip.to(device)
+        for clip in validation_clips(shards, "test", num_frames, section.clips, batch=section.batch)
+    ]
+    progress("tokenizer and lam", 0, 4)
+    sections = {
+        "tokenizer": score_tokenizer(world.tokenizer, clips).tree(),
+        "lam": score_lam(world.lam, clips, recipe.seed).tree(),
+    }
+    progress("rollouts", 1, 4)
+    continuations = continue_clips(
+        world, clips, prompt_frames=section.prompt_frames, horizon=section.horizon, seed=recipe.seed
+    )
+    horizons = [t for t in HORIZONS if t <= section.horizon]
+    sections["rollout"] = score_rollout(world, continuations, horizons).tree()
+    progress("control", 2, 4)
+    sections["control"] = score_control(
+        world,
+        continuations,
+        t=min(CONTROL_T, section.horizon),
+        num_draws=section.control_draws,
+        seed=recipe.seed,
+    ).tree()
+    progress("pictures", 3, 4)
+    gallery = paint(
+        world.tokenizer,
+        world.lam,
+        world,
+        clips,
+        rate_hz=shards.rate_hz,
+        prompt_frames=section.prompt_frames,
+        num_frames=section.horizon,
+        seed=recipe.seed,
+    )
+    write_gallery(gallery, recipe.folder / "panels")
+    progress("pictures", 4, 4)
+    return sections
+
+
+def load_world(recipe: Recipe, device: str) -> World:
+    """The world of a run, sampled as the recipe says, on a device."""
+    world = World.load(recipe.folder, recipe.sampling)
+    return World(world.tokenizer.to(device), world.lam.to(device), world.dynamics.to(device), recipe.sampling)
+
+
+def measure_codes(
+    recipe: Recipe, shards: ShardSet, labels: Labels, device: str, progress: Progress
+) -> Findings:
+    """Probe the codes for true actions, on transitions of held-out sources.
+
+    Args:
+        recipe: of the run; its latents must have been extracted.
+        shards: of the run.
+        labels: of train and test sources.
+        device: where to compute.
+        progress: called with (what, done, total).
+    """
+    lam = load_lam(recipe.folder / "lam").to(device)
+    train, test = (
+        label_transitions(lam, shards.samples(split), labels, device) for split in ("train", "test")
+    )
+    if not len(train) or not len(test):
+        return Findings(left_out=["The probe is left out: no held-out transition has a label."])
+    other = _untrained(lam, recipe.seed, device)
+    trained = Split(train, test)
+    untrained = Split(
+        *(label_transitions(other, shards.samples(split), labels, device) for split in ("train", "test"))
+    )
+    if labels.kind == "continuous":
+        held_out = read_adapted(recipe.folder / "adapt").held_out()
+        return Findings(sections=_probe_robot(trained, untrained, lam.num_codes, held_out).tree())
+    others = {"supervised": _supervised(recipe, shards, labels, lam, test, device, progress)}
+    score = probe_discrete(trained, untrained, lam.num_codes, labels.num_actions, others)
+    table = agreement(test.code, test.action, lam.num_codes, labels.names)
+    return Findings(sections=score.tree() | {"code_action": to_tree(table)})
+
+
+def measure_policies(recipe: Recipe, labels: Labels, device: str, progress: Progress) -> Findings:
+    """Let every arm play the same unseen levels in the real game."""
+    section = recipe.evaluate
+    if labels.kind == "continuous":
+        return Findings(left_out=["No policy is played: there is no engine for this robot."])
+    if recipe.record is None or section.levels is None:
+        return Findings(
+            left_out=["No policy is played: the recipe records no game, or names no evaluate.levels."]
+        )
+    game, name = game_of(recipe.record.game), recipe.record.game
+    levels = range(*section.levels)
+    env = game.open(min(section.num_envs, len(levels)))
+    try:
+        if tuple(env.action_names) != labels.names:
+            raise UserError(f"labels: actions {list(labels.names)}, but {name} has {list(env.action_names)}")
+
+        def play(arm: str, choose: PolicyFn, context: int = 1) -> Plays:
+            player = Player(choose, context, recipe.seed)
+            show = partial(progress, f"{arm} plays")
+            return play_policy(env, player, levels, game.step_limit, show)
+
+        arms = {"random": play("random", random_fn(env.num_actions))}
+        arms[BLIND] = _best([play(BLIND, fixed_fn(env.action_names.index(action))) for action in game.blind])
+        for arm, shown in POLICY_ARMS.items():
+            folder = arm_folder(recipe.folder / "adapt", arm)
+            if (folder / "policy.json").is_file():
+                policy = load_policy(folder).to(device)
+                choose = policy_fn(policy, recipe.adapt.temperature)
+                arms[shown] = play(shown, choose, policy.config.context)
+    finally:
+        env.close()
+    return Findings(sections=score_policies(arms).tree())
+
+
+class Player:
+    """A policy at play: remembers the last frames of each stream, and forgets them when an episode begins."""
+
+    def __init__(self, choose: PolicyFn, context: int, seed: int) -> None:
+        self._choose, self._context = choose, context
+        self._generator = torch.Generator().manual_seed(seed)
+        self._seen: np.ndarray | None = None
+
+    def act(self, frames: np.ndarray, fresh: np.ndarray) -> np.ndarray:
+        """One action per stream, from uint8 frames `b h w c` and whether each begins an episode."""
+        first = np.repeat(frames[:, None], self._context, axis=1)
+        if self._seen is None:
+            self._seen = first
+        else:
+            moved = np.concatenate([self._seen[:, 1:], frames[:, None]], axis=1)
+            self._seen = np.where(fresh[:, None, None, None, None], first, moved)
+        return self._choose(self._seen, self._generator)
+
+
+def _untrained(lam: LatentActionModel, seed: int, device: str) -> LatentActionModel:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return LatentActionModel(lam.config).to(device).eval()
+
+
+def _supervised(
+    recipe: Recipe,
+    shards: ShardSet,
+    labels: Labels,
+    lam: LatentActionModel,
+    test: Transitions,
+    device: str,
+    progress: Progress,
+) -> np.ndarray:
+    """Predictions, in the order of `test`, of an inverse model trained on all labels of the training split."""
+    splits = ("train", "test")
+    footage = load_footage(
+        chain.from_iterable(shards.samples(split) for split in splits),
+        sum(shards.num_samples(split) for split in splits),
+        partial(progress, "frames"),
+    )
+    latents = read_latents(recipe.folder / "latents")
+    material = gather(footage, latents, lam.num_codes, labels, recipe.adapt, recipe.seed)
+    known = np.flatnonzero(material.train & material.known)
+    model = fit_idm(
+        lam.config,
+        footage,
+        material.rows[known],
+        material.target[known],
+        material.actions,
+        recipe.adapt.idm,
+        seed=recipe.seed,
+        device=device,
+        progress=partial(progress, "supervised inverse model"),
+    )
+    rows = join(footage.source, footage.frame_index, test.episode, test.frame_index)
+    return infer(model, footage, rows, recipe.adapt.idm.context).argmax(dim=1).numpy()
+
+
+def _probe_robot(trained: Split, untrained: Split, num_codes: int, held_out: HeldOut) -> ProbeScore:
+    """Score on the transitions for which the arms of `adapt` have predictions."""
+    test = trained.test
+    where = join(held_out.source, held_out.frame_index, test.episode, test.frame_index)
+    kept = where >= 0
+    others = {
+        name: held_out.predictions[arm][where[kept]].astype(np.float64) for arm, name in ROBOT_ARMS.items()
+    }
+    ours, other = (Split(split.train, _select(split.test, kept)) for split in (trained, untrained))
+    return probe_continuous(ours, other, num_codes, held_out.groups, others)
+
+
+def _best(plays: Sequence[Plays]) -> Plays:
+    """The most successful: a blind player is granted the best of its moves."""
+    return max(plays, key=lambda each: each.success.mean())
+
+
+def _select(rows: Transitions, kept: np.ndarray) -> Transitions:
+    return Transitions(**{each.name: getattr(rows, each.name)[kept] for each in fields(Transitions)})

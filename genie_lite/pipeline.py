@@ -1,0 +1,328 @@
+"""The order of a run. Every stage found finished is skipped, a broken one goes on.
+
+    record ─▶ ingest ─▶ tokenizer ─┬▶ dynamics ─▶ extract ─▶ adapt ─▶ evaluate ─▶ report
+                      └▶ lam ──────┘
+
+Stages meet through the run's folder alone (`folder.py` says what lies where); none of them knows another.
+"""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+
+from genie_lite import evaluation, steer
+from genie_lite.adapt.adapt import ARMS, Arm, adapt_shards
+from genie_lite.adapt.config import AdaptConfig
+from genie_lite.adapt.extract import extract as extract_latents
+from genie_lite.adapt.material import fingerprint
+from genie_lite.artifact import is_finished, read_artifact, sha256_of, write_bytes, write_json
+from genie_lite.config import dump, override, parse
+from genie_lite.data.ingest import ingest as ingest_videos
+from genie_lite.data.labels import Labels
+from genie_lite.data.segment import IngestConfig
+from genie_lite.data.shards import INDEX_FILE, ShardSet
+from genie_lite.envs.record import RecordConfig
+from genie_lite.envs.record import record as record_game
+from genie_lite.errors import UserError
+from genie_lite.evals.report import write_report
+from genie_lite.folder import (
+    LABELS_FILE,
+    given_shards,
+    has_labels,
+    ingest_config_of,
+    labels_at,
+    labels_of,
+    recipe_of,
+    seconds_of,
+    shards_of,
+    sources_of,
+    stage,
+)
+from genie_lite.models.lam import load_lam
+from genie_lite.progress import bar, bars, say
+from genie_lite.recipe import Recipe
+from genie_lite.train.config import StageName
+from genie_lite.train.fit import fit
+
+TRAINED: tuple[StageName, ...] = get_args(StageName)
+NO_LABELS = "No labels were given: what the codes mean, and policies made from them, are left out."
+
+
+def run(recipe: Recipe) -> dict[str, Any]:
+    """Every stage of a recipe, to the report; returns what `report` does.
+
+    Raises:
+        UserError: no data, a broken input, or a run of this name that was made from another recipe.
+    """
+    _prepare(recipe)
+    for name in TRAINED:
+        _train(recipe, name)
+    _keep(recipe)
+    _extract_own(recipe)
+    if has_labels(recipe):
+        _adapt_own(recipe)
+    evaluate(recipe.folder)
+    return report(recipe.folder)
+
+
+def record(
+    game: str,
+    out: Path,
+    *,
+    episodes: int,
+    levels: tuple[int, int],
+    seed: int,
+    explore: float,
+    max_frames: int,
+) -> dict[str, Any]:
+    """Record a game into `out`: mp4 files without actions, and labels.parquet."""
+    tree = {"game": game, "episodes": episodes, "levels": list(levels), "seed": seed}
+    config = parse({**tree, "explore": explore, "max_frames": max_frames}, RecordConfig, "record")
+    with bar(f"record {game}") as show:
+        summary = record_game(config, out, progress=show)
+    return dataclasses.asdict(summary) | {"out": str(out)}
+
+
+def ingest(sources: Sequence[Path], out: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Turn videos into shards; `overrides` are key=value settings of the ingest."""
+    config = parse(override({}, overrides), IngestConfig, "ingest")
+    with bar("ingest") as show:
+        summary = ingest_videos(sources, out, config, progress=show)
+    return dataclasses.asdict(summary) | {"out": str(out)}
+
+
+def train_stage(recipe: Recipe, name: StageName) -> dict[str, Any]:
+    """One training stage. The data it needs is made first; the stages it builds on must be finished."""
+    _prepare(recipe)
+    summary = _train(recipe, name)
+    _keep(recipe)
+    return summary
+
+
+def extract(run: Path, source: Path, out: Path) -> dict[str, Any]:
+    """Write the latent action of every transition of some videos, with the latent action model of a run.
+
+    Videos are brought to the run's size and rate first, into `out/shards`; finished shards are taken as they are.
+    """
+    recipe = recipe_of(run)
+    read_artifact(run / "lam", "lam")  # before hours of ingest
+    if (source / INDEX_FILE).is_file():
+        shards = ShardSet.open(source)
+    else:
+        config = ingest_config_of(shards_of(recipe)).model_copy(update={"test_share": 0.0})
+        with bar("ingest") as show:
+            ingest_videos([source], out / "shards", config, progress=show)
+        shards = ShardSet.open(out / "shards")
+    manifest = _extract(recipe, shards, out)
+    return {**manifest["counts"], **manifest["quality"], "out": str(out)}
+
+
+def adapt(run: Path, labels: Path, budget: int | None, out: Path) -> dict[str, Any]:
+    """Learn a policy from a few labels of a run's own videos; writes it, with its normaliser, into `out`."""
+    recipe = recipe_of(run)
+    config = recipe.adapt
+    if budget is not None:
+        config = config.model_copy(update={"labels_budget": budget, "labels_episodes": None})
+    found = labels_at(labels)
+    _extract_own(recipe)
+    summary = _adapt(recipe, config, found, out, ("latent",))
+    return {key: summary[key] for key in ("kind", "labels", "arms", "decoders", "seconds")} | {
+        "out": str(out)
+    }
+
+
+def evaluate(run: Path) -> dict[str, Any]:
+    """Measure a finished run; writes evaluate.json and returns it. What was measured before is not measured again.
+
+    Raises:
+        UserError: a stage is not finished.
+    """
+    recipe, path = recipe_of(run), run / "evaluate.json"
+    _use_threads(recipe)
+    shards = shards_of(recipe)
+    labels = labels_of(recipe) if has_labels(recipe) else None
+    hashes = _hashes(recipe, shards, labels)
+    made_from = {
+        "evaluate": json.loads(recipe.evaluate.model_dump_json()),
+        "sampling": json.loads(recipe.sampling.model_dump_json()),
+        "seed": recipe.seed,
+        "hashes": hashes,
+    }
+    if path.is_file() and (before := json.loads(path.read_text())).get("made_from") == made_from:
+        say("evaluate: finished before")
+        return before
+    with stage(run, "evaluate"), bars() as show:
+        sections = evaluation.measure_world(recipe, shards, _device(), show)
+        left_out = [NO_LABELS]
+        if labels is not None:
+            _extract_own(recipe)
+            codes = evaluation.measure_codes(recipe, shards, labels, _device(), show)
+            policies = evaluation.measure_policies(recipe, labels, _device(), show)
+            sections |= codes.sections | policies.sections
+            left_out = codes.left_out + policies.left_out
+    tree = {
+        "about": _about(recipe, shards, left_out),
+        **sections,
+        "hashes": hashes,
+        "seconds": seconds_of(run),
+        "made_from": made_from,
+    }
+    write_json(path, tree)
+    return tree
+
+
+def report(run: Path) -> dict[str, Any]:
+    """Write report.html and report.json of a run; returns where they are and what the report concludes."""
+    tree = write_report(run)
+    return {
+        "report": str(run / "report.html"),
+        "json": str(run / "report.json"),
+        "answer": tree["verdict"]["answer"],
+        "sentence": tree["verdict"]["sentence"],
+        "seconds": tree["seconds"],
+    }
+
+
+def rollout(
+    run: Path, start: Path, codes: Sequence[int], num_frames: int, seed: int, out: Path
+) -> dict[str, Any]:
+    """Steer the world of a run with codes and write what it shows; see `steer.rollout`."""
+    return steer.rollout(run, start, codes, num_frames, seed, out, _device())
+
+
+# --- the stages of a run ---------------------------------------------------------------------------------
+
+
+def _prepare(recipe: Recipe) -> None:
+    """Record and ingest whatever the recipe asks for."""
+    _use_threads(recipe)
+    _record_own(recipe)
+    if given_shards(recipe) is not None:
+        return
+    sources, test_sources = sources_of(recipe)
+    out = recipe.folder / "shards"
+    with stage(recipe.folder, "ingest", is_done=(out / INDEX_FILE).is_file()), bar("ingest") as show:
+        ingest_videos(sources, out, recipe.data.ingest, test_sources=test_sources, progress=show)
+
+
+def _record_own(recipe: Recipe) -> None:
+    section = recipe.record
+    if section is None:
+        return
+    splits = (
+        ("train", section.episodes, section.levels, section.seed),
+        ("test", section.test_episodes, section.test_levels, section.seed + 1),
+    )
+    for split, episodes, levels, seed in splits:
+        shared = {"game": section.game, "explore": section.explore, "max_frames": section.max_frames}
+        config = RecordConfig(episodes=episodes, levels=levels, seed=seed, **shared)
+        out = recipe.folder / "videos" / split
+        is_done = (out / LABELS_FILE).is_file()
+        with stage(recipe.folder, "record", is_done=is_done), bar(f"record {split}") as show:
+            record_game(config, out, progress=show)
+
+
+def _train(recipe: Recipe, name: StageName) -> dict[str, Any]:
+    say(f"{name}: finished before" if is_finished(recipe.folder / name) else f"{name}: training")
+    artifact = fit(
+        name,
+        getattr(recipe, name),
+        shards_of(recipe),
+        recipe.folder,
+        seed=recipe.seed,
+        wandb=recipe.wandb,
+        trainer=recipe.trainer,
+        recipe_text=dump(recipe),
+    )
+    return {
+        "stage": name,
+        "folder": str(artifact.folder),
+        "sha256": artifact.sha256,
+        "seconds": artifact.seconds,
+        "metrics": artifact.metrics,
+    }
+
+
+def _keep(recipe: Recipe) -> None:
+    # Only once training has accepted it: a recipe that the run was not made from has been refused by then.
+    write_bytes(recipe.folder / "recipe.yaml", dump(recipe).encode())
+
+
+def _extract_own(recipe: Recipe) -> None:
+    """The latent actions of a run's own transitions, made if they are missing or stale."""
+    out = recipe.folder / "latents"
+    with stage(recipe.folder, "extract", is_done=(out / "manifest.json").is_file()):
+        _extract(recipe, shards_of(recipe), out)
+
+
+def _extract(recipe: Recipe, shards: ShardSet, out: Path) -> dict[str, Any]:
+    folder = recipe.folder / "lam"
+    lam, lam_sha = load_lam(folder).to(_device()), read_artifact(folder, "lam").sha256
+    if shards.frame_hw != lam.config.frame_hw:
+        raise UserError(
+            f"{shards.folder}: frames of {shards.frame_hw} pixels, the run's latent action model reads "
+            f"{lam.config.frame_hw}; name the videos instead of the shards"
+        )
+    with bar("extract") as show:
+        return extract_latents(lam, shards, out, lam_sha=lam_sha, progress=show)
+
+
+def _adapt_own(recipe: Recipe) -> None:
+    """All arms of the comparison."""
+    out = recipe.folder / "adapt"
+    with stage(recipe.folder, "adapt", is_done=(out / "adapt.json").is_file()):
+        _adapt(recipe, recipe.adapt, labels_of(recipe), out, ARMS)
+
+
+def _adapt(
+    recipe: Recipe, config: AdaptConfig, labels: Labels, out: Path, arms: Sequence[Arm]
+) -> dict[str, Any]:
+    with bars() as show:
+        adapted = adapt_shards(
+            shards_of(recipe),
+            recipe.folder / "latents",
+            labels,
+            out,
+            config,
+            seed=recipe.seed,
+            arms=arms,
+            device=_device(),
+            progress=show,
+        )
+    return adapted.summary
+
+
+def _hashes(recipe: Recipe, shards: ShardSet, labels: Labels | None) -> dict[str, str]:
+    """Of everything that measurements rest on."""
+    hashes = {name: read_artifact(recipe.folder / name, name).sha256 for name in TRAINED}
+    hashes["shards"] = shards.fingerprint
+    if labels is not None:
+        hashes["labels"] = fingerprint(labels)
+    adapted = recipe.folder / "adapt" / "adapt.json"
+    if adapted.is_file():
+        hashes["adapt"] = sha256_of(adapted)
+    return hashes
+
+
+def _about(recipe: Recipe, shards: ShardSet, left_out: list[str]) -> dict[str, Any]:
+    height, width = shards.frame_hw
+    sources = [recipe.record.game] if recipe.record else [str(path) for path in sources_of(recipe)[0]]
+    lines = {
+        "video": f"{', '.join(sources)}, {width}×{height} px, {shards.rate_hz:g} Hz",
+        "frames": f"{shards.num_frames('train')} to train on, {shards.num_frames('test')} held out",
+        "seed": str(recipe.seed),
+    }
+    return {"title": recipe.name, "lines": lines | ({"left out": " ".join(left_out)} if left_out else {})}
+
+
+def _use_threads(recipe: Recipe) -> None:
+    if recipe.threads is not None:
+        torch.set_num_threads(recipe.threads)
+
+
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,0 +1,287 @@
+"""What happens around a training step. Each class does one thing; `session.py` puts them in order.
+
+Order matters at the end of a step: average the weights, record the step, validate the average, and only
+then write the checkpoint. So a checkpoint of step s vouches for every row of metrics.jsonl up to s.
+"""
+
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from genie_lite.artifact import write_bytes
+from genie_lite.errors import UserError
+from genie_lite.train.framework import Callback, L
+from genie_lite.train.logging import Row
+from genie_lite.train.module import StageModule
+from genie_lite.train.optim import step_seed
+from genie_lite.train.panel import png
+from genie_lite.train.progress import Bar
+
+log = logging.getLogger(__name__)
+
+COLLAPSED_PERPLEXITY = 1.5
+
+
+def finished_step(trainer: L.Trainer, batch_idx: int) -> int | None:
+    """The optimizer steps taken so far if this batch completed one, else None."""
+    return trainer.global_step if (batch_idx + 1) % trainer.accumulate_grad_batches == 0 else None
+
+
+class StepSeed(Callback):
+    """Makes all random numbers of a training step a function of seed, batch and rank.
+
+    So a resumed run draws what the uninterrupted one would have drawn, with no generator's state stored.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        torch.manual_seed(step_seed(self._seed, batch_idx, trainer.global_rank))
+
+
+class Stopwatch(Callback):
+    """Seconds of training, over all sessions that a stage took."""
+
+    def __init__(self) -> None:
+        self._before, self._start = 0.0, time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds so far, with those of earlier sessions up to their last checkpoint."""
+        return self._before + time.monotonic() - self._start
+
+    def state_dict(self) -> dict[str, float]:
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, float]) -> None:
+        self._before, self._start = state_dict["seconds"], time.monotonic()
+
+
+class WeightAverage(Callback):
+    """Exponential moving average of the parameters; buffers, such as codebooks, are averages already.
+
+    Not Lightning's EMAWeightAveraging: that one averages buffers too, so a code that was restarted would
+    drift back, and it stores the average in the place of the weights. The decay grows from 0.18 to its
+    final value, (1 + step) / (10 + step) as in TensorFlow's ExponentialMovingAverage, so that short runs
+    forget where they began.
+    """
+
+    def __init__(self, decay: float) -> None:
+        self._decay = decay
+        self._average: dict[str, Tensor] = {}
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        start = self._average or dict(pl_module.named_parameters())
+        self._average = {
+            name: tensor.detach().to(pl_module.device, copy=True) for name, tensor in start.items()
+        }
+
+    @torch.no_grad()
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        step = finished_step(trainer, batch_idx)
+        if step is None:
+            return
+        weight = 1 - min(self._decay, (1 + step) / (10 + step))
+        for name, parameter in pl_module.named_parameters():
+            self._average[name].lerp_(parameter.detach(), weight)
+
+    @torch.no_grad()
+    def swap(self, module: nn.Module) -> None:
+        """Exchange the average and the module's parameters; twice changes nothing."""
+        for name, parameter in module.named_parameters():
+            held = parameter.detach().clone()
+            parameter.copy_(self._average[name])
+            self._average[name] = held
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return self._average
+
+    def load_state_dict(self, state_dict: dict[str, Tensor]) -> None:
+        self._average = dict(state_dict)
+
+
+class ClipGradient(Callback):
+    """Scales the whole gradient down to a largest norm, and keeps the norm it had before.
+
+    Not Lightning's gradient_clip_val: that one refuses fused optimizers in mixed precision, for the sake
+    of float16's loss scaling, which bfloat16 has no need of.
+    """
+
+    def __init__(self, max_norm: float) -> None:
+        self._max_norm = max_norm
+        self.norm = torch.zeros(())
+
+    def on_before_optimizer_step(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        self.norm = nn.utils.clip_grad_norm_(pl_module.parameters(), self._max_norm)
+
+
+class Record(Callback):
+    """Writes loss, terms, learning rate and gradient norm of every `every`-th step, and of the first.
+
+    Raises:
+        UserError: the loss is not a number any more.
+    """
+
+    def __init__(self, every: int, write: Callable[[Row], None], clip: ClipGradient) -> None:
+        self._every, self._write, self._clip = every, write, clip
+        self._parts: list[Tensor] = []
+        self._lr = 0.0
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self._lr = trainer.optimizers[0].param_groups[0]["lr"]
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        # Lightning has divided the loss by the number of accumulated parts; the terms are as they were.
+        named = {"loss": outputs["loss"] * trainer.accumulate_grad_batches, **outputs["terms"]}
+        self._parts.append(torch.stack([value.detach().float() for value in named.values()]))
+        step = finished_step(trainer, batch_idx)
+        if step is None:
+            return
+        values, self._parts = torch.stack(self._parts).mean(dim=0), []
+        if step % self._every and step != 1:
+            return
+        numbers = trainer.strategy.reduce(values, reduce_op="mean").tolist()
+        if not math.isfinite(numbers[0]):
+            raise UserError(f"step {step}: the loss is {numbers[0]}; lower train.lr or train.clip_norm")
+        if trainer.is_global_zero:
+            terms = dict(zip(named, numbers, strict=True))
+            rest = {"lr": self._lr, "gradient_norm": float(self._clip.norm)}
+            self._write({"step": step, "split": "train", **terms, **rest})
+
+
+class Validate(Callback):
+    """Measures the model, averaged if weights are averaged, on a fixed list of held-out clips.
+
+    Not Lightning's validation loop: after a resume that one skips a validation due at the checkpoint's
+    step, and it cannot run before the checkpoint is written.
+    """
+
+    def __init__(
+        self,
+        clips: Callable[[], Sequence[Any]],
+        folder: Path,
+        write: Callable[[Row], None],
+        average: WeightAverage | None,
+    ) -> None:
+        """Prepare to measure on what `clips` returns once training begins."""
+        self._load, self._folder, self._write, self._average = clips, folder, write, average
+        self._clips: Sequence[Any] = []
+        self._has_warned = False
+        self.metrics: dict[str, float] = {}
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.is_global_zero:
+            self._clips = self._load()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        step = finished_step(trainer, batch_idx)
+        if step is None or not trainer.is_global_zero:
+            return
+        assert isinstance(pl_module, StageModule)
+        train = pl_module.train_config
+        if step % train.val_every and step != train.steps:
+            return
+        self.metrics = self._measure(pl_module, step)
+        self._write({"step": step, "split": "val", **self.metrics})
+        if step > train.warmup_steps:
+            self._warn_of_collapse(step)
+
+    def _measure(self, stage: StageModule, step: int) -> dict[str, float]:
+        if self._average is not None:
+            self._average.swap(stage)
+        stage.eval()
+        measured = stage.measure([clip.to(stage.device) for clip in self._clips])
+        stage.train()
+        if self._average is not None:
+            self._average.swap(stage)
+        if measured.picture is not None:
+            write_bytes(self._folder / "panels" / f"step-{step:07d}.png", png(measured.picture))
+        return measured.metrics
+
+    def _warn_of_collapse(self, step: int) -> None:
+        found = self.metrics.get("perplexity", math.inf)
+        if found < COLLAPSED_PERPLEXITY and not self._has_warned:
+            self._has_warned = True
+            log.warning(
+                "%s: the codes have collapsed at step %d (perplexity %.2f); raise model.code.restart_below, "
+                "lower weights.commitment or train.lr, or use model.code.kind=fsq",
+                self._folder,
+                step,
+                found,
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"metrics": self.metrics, "has_warned": self._has_warned}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.metrics, self._has_warned = state_dict["metrics"], state_dict["has_warned"]
+
+
+class SaveLast(Callback):
+    """Writes last.ckpt every `every` steps and after the last, whole or not at all."""
+
+    def __init__(self, path: Path, every: int) -> None:
+        self._path, self._every = path, every
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        step = finished_step(trainer, batch_idx)
+        if step is None or (step % self._every and step != trainer.max_steps):
+            return
+        part = self._path.with_suffix(".ckpt.part")
+        trainer.save_checkpoint(part, weights_only=False)
+        if trainer.is_global_zero:
+            os.replace(part, self._path)
+
+
+class ShowProgress(Callback):
+    """Keeps a bar at the current step, with the first figure of the last validation."""
+
+    def __init__(self, title: str, validate: Validate) -> None:
+        self._title, self._validate = title, validate
+        self._bar: Bar | None = None
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.is_global_zero:
+            self._bar = Bar(self._title, trainer.max_steps)
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if self._bar is not None:
+            notes = [f"{name} {value:.2f}" for name, value in self._validate.metrics.items()]
+            self._bar.show(trainer.global_step, notes[0] if notes else "")
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._close()
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

@@ -1,0 +1,75 @@
+"""What a training stage needs to know, beside the model: one class per stage, all with the same parts."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from genie_lite.config import Config
+from genie_lite.models.dynamics import DynamicsConfig, DynamicsWeights
+from genie_lite.models.lam import LAMConfig, LAMWeights
+from genie_lite.models.tokenizer import TokenizerConfig, TokenizerWeights
+
+StageName = Literal["tokenizer", "lam", "dynamics"]
+
+
+class TrainConfig(Config):
+    """How to train. Every count of steps means optimizer steps."""
+
+    steps: int = Field(ge=1)
+    batch: int = Field(default=32, ge=1)  # clips per optimizer step, over all processes and accumulated parts
+    accumulate: int = Field(default=1, ge=1)  # parts that a process works through one after another per step
+    clip_frames: int = Field(default=16, ge=2)
+    lr: float = Field(default=3e-4, gt=0)  # the highest learning rate
+    lr_end: float = Field(default=0.0, ge=0)  # the learning rate after the last step
+    warmup_steps: int = Field(default=200, ge=0)
+    schedule: Literal["cosine", "wsd"] = "cosine"  # wsd: constant, then a linear end (see optim.py)
+    weight_decay: float = Field(default=0.01, ge=0)  # on matrices only
+    betas: tuple[float, float] = (0.9, 0.99)
+    clip_norm: float = Field(default=1.0, gt=0)  # largest norm of the whole gradient
+    precision: Literal["32-true", "bf16-mixed"] = "bf16-mixed"
+    ema_decay: float | None = Field(default=None, ge=0, lt=1)  # of averaged weights; None: no average
+    val_every: int = Field(default=500, ge=1)
+    val_clips: int = Field(default=32, ge=1)  # clips of the held-out sources
+    checkpoint_every: int = Field(default=500, ge=1)
+    log_every: int = Field(default=10, ge=1)
+    num_workers: int = Field(default=0, ge=0)  # processes that decode video, per training process
+    cache_gb: float = Field(default=2.0, ge=0)  # decoded frames kept in memory, per process
+    strategy: str = "auto"  # of lightning.Trainer, such as ddp
+
+    @model_validator(mode="after")
+    def _check(self) -> "TrainConfig":
+        if self.batch % self.accumulate:
+            raise ValueError(f"batch {self.batch} is not divisible by accumulate {self.accumulate}")
+        return self
+
+
+class TokenizerStage(Config):
+    """Frames to tokens and back."""
+
+    model: TokenizerConfig = TokenizerConfig()
+    weights: TokenizerWeights = TokenizerWeights()
+    train: TrainConfig
+
+
+class LAMStage(Config):
+    """Pairs of frames to latent actions."""
+
+    model: LAMConfig = LAMConfig()
+    weights: LAMWeights = LAMWeights()
+    train: TrainConfig
+
+
+class DynamicsStage(Config):
+    """Tokens and latent actions to the next frame's tokens. Sizes come from the two parents."""
+
+    model: DynamicsConfig = DynamicsConfig()
+    weights: DynamicsWeights = DynamicsWeights()
+    train: TrainConfig
+
+
+StageConfig = TokenizerStage | LAMStage | DynamicsStage
+STAGES: dict[str, type[TokenizerStage] | type[LAMStage] | type[DynamicsStage]] = {
+    "tokenizer": TokenizerStage,
+    "lam": LAMStage,
+    "dynamics": DynamicsStage,
+}

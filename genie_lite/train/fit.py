@@ -1,0 +1,113 @@
+"""Train one stage of a run, or find it finished, or go on where it was broken off.
+
+    fit("lam", config, shards, run, seed=0, wandb="offline", trainer={}, recipe_text=text) -> Artifact
+
+    run/lam/   stage.json (what it is being trained from) · metrics.jsonl · last.ckpt · panels/
+               and once it is finished: model.safetensors · recipe.yaml · artifact.json
+
+A broken stage goes on exactly: its metrics and weights equal those of an uninterrupted run, bit for bit,
+on the same machine with the same number of processes (on a GPU with `trainer: {deterministic: true}`).
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from genie_lite.artifact import Artifact, is_finished, read_artifact, write_json
+from genie_lite.data.shards import ShardSet
+from genie_lite.errors import UserError
+from genie_lite.train.config import STAGES, DynamicsStage, StageConfig, StageName
+from genie_lite.train.logging import WandbMode, check_wandb
+
+PARENTS: dict[StageName, tuple[str, ...]] = {"tokenizer": (), "lam": (), "dynamics": ("tokenizer", "lam")}
+
+# These change how often something is looked at or kept, not what is learnt.
+WITHOUT_EFFECT = {"val_every", "val_clips", "log_every", "checkpoint_every", "cache_gb"}
+
+
+def fit(
+    stage: StageName,
+    config: StageConfig,
+    shards: ShardSet,
+    run: Path,
+    *,
+    seed: int,
+    wandb: WandbMode = "offline",
+    trainer: Mapping[str, Any] | None = None,
+    recipe_text: str = "",
+) -> Artifact:
+    """Train a stage to its end and write its artifact; do what is missing of that.
+
+    Args:
+        stage: which of the three.
+        config: of that stage.
+        shards: the ingested video.
+        run: folder of the whole run; the stage's own is `run / stage`, its parents' lie beside it.
+        seed: of weights, data order and every step's randomness.
+        wandb: where numbers go beside metrics.jsonl.
+        trainer: further arguments of lightning.Trainer, such as devices.
+        recipe_text: kept beside the weights.
+
+    Returns:
+        The finished stage, at once if it was finished before.
+
+    Raises:
+        UserError: a parent is missing, the folder holds a stage trained from something else, or a setting
+            cannot work.
+    """
+    if not isinstance(config, STAGES[stage]):
+        raise UserError(f"stage '{stage}': expected {STAGES[stage].__name__}, found {type(config).__name__}")
+    folder = run / stage
+    parents = {name: read_artifact(run / name, name) for name in PARENTS[stage]}
+    _claim(folder, _origin(config, shards, parents, seed))
+    if is_finished(folder):
+        return read_artifact(folder, stage)
+    check_wandb(wandb)
+    _check_frames(config, shards)
+
+    # Lightning takes seconds to import; a finished stage, and `--help`, should not wait for it.
+    from genie_lite.train.session import Session
+
+    return Session(stage, config, shards, run, parents, seed).train(wandb, dict(trainer or {}), recipe_text)
+
+
+def _check_frames(config: StageConfig, shards: ShardSet) -> None:
+    if not isinstance(config, DynamicsStage) and config.model.frame_hw != shards.frame_hw:
+        raise UserError(
+            f"{shards.folder}: frames (height, width) are {shards.frame_hw} pixels, but model.frame_hw is "
+            f"{config.model.frame_hw}; make them equal"
+        )
+
+
+def _origin(
+    config: StageConfig, shards: ShardSet, parents: Mapping[str, Artifact], seed: int
+) -> dict[str, Any]:
+    return {
+        **json.loads(config.model_dump_json()),
+        "seed": seed,
+        "shards": shards.fingerprint,
+        "parents": {name: parent.sha256 for name, parent in parents.items()},
+    }
+
+
+def _claim(folder: Path, origin: dict[str, Any]) -> None:
+    """Note what a stage's folder is trained from; refuse to go on from something else."""
+    path = folder / "stage.json"
+    if not path.is_file():
+        write_json(path, origin)
+        return
+    before, now = _flat(json.loads(path.read_text())), _flat(origin)
+    for key in sorted(before.keys() | now.keys()):
+        if key.split(".")[-1] not in WITHOUT_EFFECT and before.get(key) != now.get(key):
+            raise UserError(
+                f"{folder}: was trained with {key}={before.get(key)}, now it is {now.get(key)}; "
+                "choose another run name, or delete this folder to train the stage again"
+            )
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat

@@ -1,0 +1,39 @@
+"""Lightning, imported in one place: after torchvision is made importable, and told to be quiet."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from genie_lite.torchvision_shim import repair
+
+repair()  # Lightning imports torchmetrics, and that imports torchvision
+
+import lightning as L  # noqa: E402
+from lightning.pytorch.callbacks import Callback  # noqa: E402
+from lightning.pytorch.utilities.types import OptimizerLRScheduler  # noqa: E402
+
+__all__ = ["Callback", "L", "OptimizerLRScheduler", "quiet_lightning"]
+
+# What Lightning warns of although it was chosen on purpose, or is nobody's to mend here.
+HARMLESS = (
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+    r"torch\.distributed\.nn\.functional\.all_reduce is deprecated",  # its replacement is private to torch
+)
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Silence Lightning's announcements and its harmless warnings."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            for message in HARMLESS:
+                warnings.filterwarnings("ignore", message=message)
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,116 @@
+"""The three stages as Lightning sees them: wiring only, every tensor is the models' business.
+
+All have the same face: `training_step` for Lightning, `measure` for the validation callback, and
+`spec`, the configuration from which a finished artifact's model is built again.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from genie_lite.data.loader import Clip
+from genie_lite.errors import UserError
+from genie_lite.models import dynamics, lam, tokenizer
+from genie_lite.models.dynamics import DynamicsModel, DynamicsSizes, DynamicsSpec
+from genie_lite.models.lam import LatentActionModel, load_lam
+from genie_lite.models.tokenizer import VideoTokenizer, load_tokenizer
+from genie_lite.train.config import DynamicsStage, LAMStage, StageConfig, TokenizerStage, TrainConfig
+from genie_lite.train.framework import L, OptimizerLRScheduler
+from genie_lite.train.optim import build_optimizer, step_seed
+from genie_lite.train.tokens import TokenClip
+from genie_lite.train.validation import Measured, measure_dynamics, measure_lam, measure_tokenizer
+from genie_lite.types import Loss
+
+
+class TokenizerModule(L.LightningModule):
+    """Trains `models/tokenizer.py`."""
+
+    def __init__(self, config: TokenizerStage) -> None:
+        super().__init__()
+        self.spec, self.weights, self.train_config = config.model, config.weights, config.train
+        self.model = VideoTokenizer(config.model)
+
+    def training_step(self, clip: Clip, batch_idx: int) -> dict[str, Any]:
+        return _step_output(tokenizer.objective(self.model(clip.frames), clip.frames, self.weights))
+
+    def measure(self, clips: Sequence[Clip]) -> Measured:
+        return measure_tokenizer(self.model, clips)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        return _optimizer(self.model, self.train_config)
+
+
+class LAMModule(L.LightningModule):
+    """Trains `models/lam.py`."""
+
+    def __init__(self, config: LAMStage) -> None:
+        super().__init__()
+        self.spec, self.weights, self.train_config = config.model, config.weights, config.train
+        self.model = LatentActionModel(config.model)
+
+    def training_step(self, clip: Clip, batch_idx: int) -> dict[str, Any]:
+        return _step_output(lam.objective(self.model(clip.frames), clip.frames, self.weights))
+
+    def measure(self, clips: Sequence[Clip]) -> Measured:
+        return measure_lam(self.model, clips)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        return _optimizer(self.model, self.train_config)
+
+
+class DynamicsModule(L.LightningModule):
+    """Trains `models/dynamics.py` on what its two parents made of the video."""
+
+    code_vectors: Tensor
+
+    def __init__(
+        self, config: DynamicsStage, parents: tuple[VideoTokenizer, LatentActionModel], seed: int
+    ) -> None:
+        super().__init__()
+        self.seed, self.weights, self.train_config = seed, config.weights, config.train
+        tokens, codes = parents
+        sizes = DynamicsSizes(
+            vocabulary=tokens.num_codes, num_tokens=tokens.num_tokens, code_dim=codes.code_dim
+        )
+        self.spec = DynamicsSpec(model=config.model, sizes=sizes)
+        self.model = DynamicsModel(self.spec)
+        self.register_buffer("code_vectors", codes.code_vectors().detach().clone(), persistent=False)
+
+    def training_step(self, clip: TokenClip, batch_idx: int) -> dict[str, Any]:
+        generator = torch.Generator().manual_seed(step_seed(self.seed, batch_idx, self.global_rank))
+        out = self.model(clip.tokens, self.code_vectors[clip.codes], generator)
+        return _step_output(dynamics.objective(out, clip.tokens, self.weights))
+
+    def measure(self, clips: Sequence[TokenClip]) -> Measured:
+        return measure_dynamics(self.model, self.code_vectors, clips)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        return _optimizer(self.model, self.train_config)
+
+
+StageModule = TokenizerModule | LAMModule | DynamicsModule
+
+
+def build_module(config: StageConfig, run: Path, seed: int) -> StageModule:
+    """A stage's module with freshly drawn weights, the same for the same seed on every process."""
+    torch.manual_seed(seed)
+    try:
+        if isinstance(config, TokenizerStage):
+            return TokenizerModule(config)
+        if isinstance(config, LAMStage):
+            return LAMModule(config)
+    except ValueError as error:
+        raise UserError(f"model: {error}") from error
+    return DynamicsModule(config, (load_tokenizer(run / "tokenizer"), load_lam(run / "lam")), seed)
+
+
+def _step_output(loss: Loss) -> dict[str, Any]:
+    return {"loss": loss.total, "terms": {name: term.detach() for name, term in loss.terms.items()}}
+
+
+def _optimizer(model: nn.Module, train: TrainConfig) -> OptimizerLRScheduler:
+    optimizer, schedule = build_optimizer(model, train)
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -1,0 +1,163 @@
+"""One sitting of Lightning over one stage: put the parts together, train, write the artifact."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from genie_lite.artifact import Artifact, read_artifact, write_artifact
+from genie_lite.data.shards import ShardSet
+from genie_lite.errors import UserError
+from genie_lite.train.callbacks import (
+    ClipGradient,
+    Record,
+    SaveLast,
+    ShowProgress,
+    StepSeed,
+    Stopwatch,
+    Validate,
+    WeightAverage,
+)
+from genie_lite.train.config import DynamicsStage, StageConfig, StageName
+from genie_lite.train.framework import Callback, L, quiet_lightning
+from genie_lite.train.logging import MetricsFile, Row, WandbMode, close_wandb, open_wandb
+from genie_lite.train.module import StageModule, build_module
+from genie_lite.train.stream import ClipData, TokenData
+
+# Arguments of lightning.Trainer that a stage's configuration decides, and where.
+OWNED = {
+    "max_steps": "train.steps",
+    "max_epochs": "train.steps",
+    "accumulate_grad_batches": "train.accumulate",
+    "gradient_clip_val": "train.clip_norm",
+    "precision": "train.precision",
+    "strategy": "train.strategy",
+    "val_check_interval": "train.val_every",
+    "log_every_n_steps": "train.log_every",
+    "logger": "wandb",
+    "enable_checkpointing": "train.checkpoint_every",
+    "limit_train_batches": "train.steps",
+    "callbacks": "nothing: callbacks are fixed",
+}
+
+
+class Session:
+    """A stage that is not finished yet."""
+
+    def __init__(
+        self,
+        stage: StageName,
+        config: StageConfig,
+        shards: ShardSet,
+        run: Path,
+        parents: Mapping[str, Artifact],
+        seed: int,
+    ) -> None:
+        self._stage, self._config, self._shards, self._run = stage, config, shards, run
+        self._parents, self._seed = parents, seed
+        self._folder = run / stage
+        self._checkpoint = self._folder / "last.ckpt"
+        self._metrics = MetricsFile(self._folder / "metrics.jsonl")
+        self._log_remote: Callable[[Row], None] | None = None
+        self._data = (
+            TokenData(
+                shards, run, {name: parent.sha256 for name, parent in parents.items()}, config.train, seed
+            )
+            if isinstance(config, DynamicsStage)
+            else ClipData(shards, config.train, seed)
+        )
+        self._average = None if config.train.ema_decay is None else WeightAverage(config.train.ema_decay)
+        self._validate = Validate(self._data.validation_clips, self._folder, self._write, self._average)
+        self._stopwatch = Stopwatch()
+
+    def train(self, wandb: WandbMode, trainer_arguments: dict[str, Any], recipe_text: str) -> Artifact:
+        """Train from the last checkpoint, or from nothing, and write the artifact."""
+        with quiet_lightning():
+            trainer = self._build_trainer(trainer_arguments)
+            module = build_module(self._config, self._run, self._seed)
+            if trainer.is_global_zero:
+                self._metrics.truncate(self._step_of_checkpoint())
+                if wandb != "off":
+                    self._log_remote = open_wandb(wandb, self._folder, self._config.model_dump())
+            try:
+                trainer.fit(module, datamodule=self._data, ckpt_path=self._resume_path(), weights_only=True)
+            finally:
+                if self._log_remote is not None:
+                    close_wandb()
+            if self._average is not None:
+                self._average.swap(module)
+            if trainer.is_global_zero:
+                self._finish(module, recipe_text)
+            trainer.strategy.barrier("artifact")
+        return read_artifact(self._folder, self._stage)
+
+    def _build_trainer(self, arguments: dict[str, Any]) -> L.Trainer:
+        _check_arguments(arguments)
+        train = self._config.train
+        return L.Trainer(
+            max_steps=train.steps,
+            accumulate_grad_batches=train.accumulate,
+            precision=train.precision,
+            strategy=train.strategy,
+            callbacks=self._callbacks(),
+            logger=False,
+            **{
+                "enable_checkpointing": False,  # Lightning's own; ours is SaveLast
+                "enable_progress_bar": False,
+                "enable_model_summary": False,
+                "use_distributed_sampler": False,  # the loaders share the data out themselves
+                "default_root_dir": self._folder,
+                **arguments,
+            },
+        )
+
+    def _callbacks(self) -> list[Callback]:
+        train = self._config.train
+        clip = ClipGradient(train.clip_norm)
+        return [
+            StepSeed(self._seed),
+            self._stopwatch,
+            *([] if self._average is None else [self._average]),
+            clip,
+            Record(train.log_every, self._write, clip),
+            self._validate,
+            SaveLast(self._checkpoint, train.checkpoint_every),
+            ShowProgress(self._stage, self._validate),
+        ]
+
+    def _write(self, row: Row) -> None:
+        self._metrics.append(row)
+        if self._log_remote is not None:
+            self._log_remote(row)
+
+    def _resume_path(self) -> Path | None:
+        return self._checkpoint if self._checkpoint.is_file() else None
+
+    def _step_of_checkpoint(self) -> int:
+        if not self._checkpoint.is_file():
+            return 0
+        return torch.load(self._checkpoint, map_location="cpu", weights_only=True, mmap=True)["global_step"]
+
+    def _finish(self, module: StageModule, recipe_text: str) -> None:
+        write_artifact(
+            self._folder,
+            self._stage,
+            module.model,
+            module.spec,
+            recipe_text,
+            dict(self._parents),
+            {"fingerprint": self._shards.fingerprint, "frames": self._shards.num_frames("train")},
+            self._validate.metrics,
+            self._stopwatch.seconds,
+        )
+
+
+def _check_arguments(arguments: Mapping[str, Any]) -> None:
+    known = inspect.signature(L.Trainer.__init__).parameters
+    for name in arguments:
+        if name in OWNED:
+            raise UserError(f"trainer.{name}: is set by {OWNED[name]}; remove it from trainer")
+        if name not in known:
+            raise UserError(f"trainer.{name}: lightning.Trainer has no such argument; see its documentation")

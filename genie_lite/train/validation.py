@@ -1,0 +1,124 @@
+"""What is measured on the held-out clips during training: cheap, deterministic, teacher-forced.
+
+PSNR here is that of the mean squared error over all frames at once: a mean of the frames' own PSNR would
+be ruled by frames in which nothing moves. Sampled frames and intervals are the evaluation's business.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from genie_lite.data.loader import Clip
+from genie_lite.metrics import code_usage, perplexity, psnr_db
+from genie_lite.models import dynamics as dynamics_model
+from genie_lite.models.dynamics import DynamicsModel, DynamicsWeights
+from genie_lite.models.lam import LatentActionModel
+from genie_lite.models.tokenizer import VideoTokenizer
+from genie_lite.train.panel import panel
+from genie_lite.train.tokens import TokenClip
+
+PANEL_CLIPS = 3
+
+
+@dataclass(frozen=True)
+class Measured:
+    """metrics: by name, with units. picture: a few reconstructions, `y x c`, or None."""
+
+    metrics: dict[str, float]
+    picture: UInt8[Tensor, "y x c"] | None = None
+
+
+def pooled_psnr_db(
+    prediction: Sequence[Float[Tensor, "b t c h w"]], target: Sequence[Float[Tensor, "b t c h w"]]
+) -> float:
+    """PSNR in dB of the mean squared error over all frames of all batches; 100 when all are equal."""
+    return float(psnr_db(_one_picture(prediction), _one_picture(target)))
+
+
+def code_health(index: Int[Tensor, "*rows"], num_codes: int) -> dict[str, float]:
+    """How many codes occur, their share, and how many equally frequent codes carry as much."""
+    usage = code_usage(index, num_codes)
+    return {
+        "codes_used": float(round(usage * num_codes)),
+        "code_usage": usage,
+        "perplexity": perplexity(index, num_codes),
+    }
+
+
+@torch.no_grad()
+def measure_tokenizer(model: VideoTokenizer, clips: Sequence[Clip]) -> Measured:
+    """Reconstruction of the clips, and the health of the vocabulary."""
+    outs = [model(clip.frames) for clip in clips]
+    reconstructions, frames = [out.reconstruction for out in outs], [clip.frames for clip in clips]
+    index = torch.cat([out.code.index.reshape(-1) for out in outs])
+    metrics = {"psnr_db": pooled_psnr_db(reconstructions, frames), **code_health(index, model.num_codes)}
+    pairs = zip(frames[:PANEL_CLIPS], reconstructions, strict=False)
+    return Measured(metrics, panel([rows[0] for pair in pairs for rows in pair]))
+
+
+@torch.no_grad()
+def measure_lam(model: LatentActionModel, clips: Sequence[Clip]) -> Measured:
+    """Prediction of the next frame with the inferred code, beside copying and beside a wrong code.
+
+    control_db: what the prediction loses when every transition gets the code of another one; 0 when the
+    decoder ignores the code.
+    """
+    outs = [model(clip.frames) for clip in clips]
+    past, target = [clip.frames[:, :-1] for clip in clips], [clip.frames[:, 1:] for clip in clips]
+    predictions = [out.prediction for out in outs]
+    wrong_codes = _shuffle([out.code.vector for out in outs])
+    wrong = [model.decode(frames, vector) for frames, vector in zip(past, wrong_codes, strict=True)]
+    reached = pooled_psnr_db(predictions, target)
+    metrics = {
+        "psnr_db": reached,
+        "copy_psnr_db": pooled_psnr_db(past, target),
+        "control_db": reached - pooled_psnr_db(wrong, target),
+        **code_health(torch.cat([out.code.index.reshape(-1) for out in outs]), model.num_codes),
+    }
+    triples = zip(target[:PANEL_CLIPS], predictions, wrong, strict=False)
+    return Measured(metrics, panel([rows[0] for triple in triples for rows in triple]))
+
+
+@torch.no_grad()
+def measure_dynamics(
+    model: DynamicsModel, code_vectors: Float[Tensor, "num_codes d"], clips: Sequence[TokenClip]
+) -> Measured:
+    """Prediction of hidden tokens with the inferred codes and with wrong ones; both hide the same tokens.
+
+    control_nats: what the cross-entropy gains when every transition gets the code of another one; 0 when
+    the model ignores the code.
+    """
+    vectors = [code_vectors[clip.codes] for clip in clips]
+    right = [_masked_score(model, clip, codes) for clip, codes in zip(clips, vectors, strict=True)]
+    wrong = [_masked_score(model, clip, codes) for clip, codes in zip(clips, _shuffle(vectors), strict=True)]
+    cross_entropy, accuracy = torch.tensor(right).mean(dim=0).tolist()
+    wrong_cross_entropy = float(torch.tensor(wrong).mean(dim=0)[0])
+    return Measured(
+        {
+            "cross_entropy": cross_entropy,
+            "accuracy": accuracy,
+            "control_nats": wrong_cross_entropy - cross_entropy,
+        }
+    )
+
+
+def _masked_score(model: DynamicsModel, clip: TokenClip, codes: Tensor) -> tuple[float, float]:
+    out = model(clip.tokens, codes, torch.Generator().manual_seed(0))
+    loss = dynamics_model.objective(out, clip.tokens, DynamicsWeights())
+    return float(loss.terms["cross_entropy"]), dynamics_model.accuracy(out, clip.tokens)
+
+
+def _shuffle(vectors: Sequence[Float[Tensor, "b k d"]]) -> list[Float[Tensor, "b k d"]]:
+    """The same vectors, each at another transition of any clip: a fixed permutation."""
+    flat = rearrange(torch.cat(list(vectors)), "b k d -> (b k) d")
+    order = torch.randperm(len(flat), generator=torch.Generator().manual_seed(0)).to(flat.device)
+    mixed = rearrange(flat[order], "(b k) d -> b k d", k=vectors[0].shape[1])
+    return list(mixed.split([len(rows) for rows in vectors]))
+
+
+def _one_picture(batches: Sequence[Float[Tensor, "b t c h w"]]) -> Float[Tensor, "c y w"]:
+    return rearrange(torch.cat(list(batches)), "b t c h w -> c (b t h) w")

@@ -1,0 +1,65 @@
+"""Footage in memory for the tests of adapt: and shards on disk, tiny."""
+
+from pathlib import Path
+
+import numpy as np
+
+from genie_lite.adapt.footage import Footage
+from genie_lite.artifact import write_json
+from genie_lite.data.shards import Sample, ShardSet, ShardWriter, index_of
+from genie_lite.data.video import encode_mp4
+
+
+def footage(
+    lengths: tuple[int, ...] = (6, 5), size_px: int = 16, split: tuple[str, ...] | None = None
+) -> Footage:
+    """Shots `shot-0.mp4`, `shot-1.mp4`, ... of flat frames; the brightness of row r is r."""
+    num = sum(lengths)
+    names = np.array([f"shot-{number}.mp4" for number in range(len(lengths))])
+    splits = np.array(split if split is not None else ("train",) * len(lengths))
+    start = np.cumsum(lengths) - lengths
+    has_next = np.ones(num, dtype=bool)
+    has_next[np.cumsum(lengths) - 1] = False
+    level = np.arange(num, dtype=np.uint8)[:, None, None, None]
+    return Footage(
+        frames=np.broadcast_to(level, (num, size_px, size_px, 3)).copy(),
+        first=np.repeat(start, lengths),
+        source=np.repeat(names, lengths),
+        split=np.repeat(splits, lengths),
+        frame_index=np.concatenate([np.arange(length) for length in lengths]),
+        has_next=has_next,
+    )
+
+
+def write_shards(folder: Path, splits: tuple[str, ...], lengths: tuple[int, ...] = (9, 7)) -> ShardSet:
+    """One shard per entry of `splits`, each with one shot per length: a square that moves at random.
+
+    Shots are called `train-0-0.mp4` (split, shard, shot); frame k of a shot is native frame 3 k of 30 Hz.
+    """
+    folder.mkdir(parents=True)
+    shards = []
+    for number, split in enumerate(splits):
+        with ShardWriter(folder, split, number) as writer:
+            for part, length in enumerate(lengths):
+                writer.add(_sample(f"{split}-{number}-{part}", split, length))
+            shards.append(writer.close())
+    write_json(folder / "shards.json", index_of(shards, {"size_px": 16, "rate_hz": 10.0}))
+    return ShardSet.open(folder)
+
+
+def _sample(key: str, split: str, length: int) -> Sample:
+    random = np.random.default_rng(list(key.encode()))
+    frames = np.full((length, 16, 16, 3), 40, dtype=np.uint8)
+    place = random.integers(0, 12, 2)
+    for frame in frames:
+        frame[place[0] : place[0] + 4, place[1] : place[1] + 4] = (250, 200, 30)
+        place = np.clip(place + random.integers(-3, 4, 2), 0, 12)
+    meta = {
+        "source": f"{key}.mp4",
+        "split": split,
+        "source_rate_hz": 30.0,
+        "source_frames": list(range(0, 3 * length, 3)),
+        "times_s": [k / 10 for k in range(length)],
+        "num_frames": length,
+    }
+    return Sample(key, encode_mp4(frames, 10.0), meta)

@@ -1,0 +1,109 @@
+"""Two processes on one machine, over gloo: the same training, in halves."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from genie_lite.data.shards import ShardSet
+from genie_lite.errors import UserError
+from genie_lite.train.config import StageName
+from genie_lite.train.fit import fit
+from tests.training import CPU, stage_config, write_shards
+
+ROOT = Path(__file__).parents[2]
+NEVER = "-1"
+
+# Lightning starts the second process with the same command line, so this has to be a file.
+SCRIPT = """
+import os, sys
+from pathlib import Path
+from genie_lite.data.shards import ShardSet
+from genie_lite.train.callbacks import ShowProgress
+from genie_lite.train.fit import fit
+from tests.training import stage_config
+
+shards, run, last = ShardSet.open(Path(sys.argv[1])), Path(sys.argv[2]), int(sys.argv[3])
+
+def die(self, trainer, *_):
+    if trainer.global_step == last:
+        trainer.strategy.barrier()
+        os._exit(9)
+
+ShowProgress.on_train_batch_end = die
+for stage in sys.argv[4:]:
+    config = stage_config(stage, strategy="ddp")
+    fit(stage, config, shards, run, seed=0, wandb="off", trainer={"accelerator": "cpu", "devices": 2})
+"""
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> ShardSet:
+    return write_shards(tmp_path_factory.mktemp("data") / "shards")
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory, shards: ShardSet) -> Path:
+    """All three stages, one after another, by the same two processes."""
+    run = tmp_path_factory.mktemp("runs") / "two"
+    done = train_with_two(shards, run, NEVER, "tokenizer", "lam", "dynamics")
+    assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr, done.stderr
+    return run
+
+
+def train_with_two(
+    shards: ShardSet, run: Path, die_at: str, *stages: StageName
+) -> subprocess.CompletedProcess[str]:
+    run.mkdir(exist_ok=True)
+    script = run / "script.py"
+    script.write_text(SCRIPT)
+    command = [sys.executable, str(script), str(shards.folder), str(run), die_at, *stages]
+    environment = {"PYTHONPATH": str(ROOT), "PATH": "", "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+def losses(run: Path, stage: str) -> list[float]:
+    rows = map(json.loads, (run / stage / "metrics.jsonl").read_text().splitlines())
+    return [row["loss"] for row in rows if row["split"] == "train"]
+
+
+def test_two_processes_take_the_steps_of_one(tmp_path: Path, shards: ShardSet, two: Path) -> None:
+    fit("tokenizer", stage_config("tokenizer"), shards, tmp_path, seed=0, wandb="off", trainer=CPU)
+    assert losses(two, "tokenizer")[:3] == pytest.approx(losses(tmp_path, "tokenizer")[:3], rel=1e-5)
+    found, wanted = (load_file(run / "tokenizer" / "model.safetensors") for run in (two, tmp_path))
+    assert found.keys() == wanted.keys()
+    # A shift in front of a standardization has no gradient but rounding, which Adam blows up.
+    shifts = {"quantizer.project.bias", "quantizer.standardize.mean"}
+    for name in wanted.keys() - shifts:
+        torch.testing.assert_close(found[name], wanted[name], rtol=1e-3, atol=1e-4)
+
+
+def test_every_stage_finishes_with_one_row_per_step(two: Path) -> None:
+    for stage in ("tokenizer", "lam", "dynamics"):
+        assert (two / stage / "artifact.json").is_file()
+        assert len(losses(two, stage)) == 8
+
+
+def test_two_resumed_processes_equal_two_uninterrupted(tmp_path: Path, shards: ShardSet, two: Path) -> None:
+    (tmp_path / "tokenizer").symlink_to(two / "tokenizer")
+    (tmp_path / "lam").symlink_to(two / "lam")
+    assert train_with_two(shards, tmp_path, "5", "dynamics").returncode == 9
+    assert len(losses(tmp_path, "dynamics")) == 5
+    assert train_with_two(shards, tmp_path, NEVER, "dynamics").returncode == 0
+    assert losses(tmp_path, "dynamics") == losses(two, "dynamics")
+    found, wanted = (run / "dynamics" / "model.safetensors" for run in (tmp_path, two))
+    assert found.read_bytes() == wanted.read_bytes()
+
+
+def test_one_process_does_not_go_on_for_two(tmp_path: Path, shards: ShardSet) -> None:
+    assert train_with_two(shards, tmp_path, "5", "lam").returncode == 9
+    config = stage_config("lam", strategy="ddp")
+    with pytest.raises(
+        UserError, match=r"written by 2 processes, this run has 1; resume with trainer\.devices=2"
+    ):
+        fit("lam", config, shards, tmp_path, seed=0, wandb="off", trainer=CPU)

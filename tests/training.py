@@ -1,0 +1,96 @@
+"""A tiny run to train in tests: shards of moving squares, and stages that take a second each."""
+
+from pathlib import Path
+
+import numpy as np
+
+from genie_lite.artifact import write_json
+from genie_lite.data.shards import Sample, ShardSet, ShardWriter, index_of
+from genie_lite.data.video import encode_mp4
+from genie_lite.models.dynamics import DynamicsConfig
+from genie_lite.models.lam import LAMConfig
+from genie_lite.models.tokenizer import TokenizerConfig
+from genie_lite.nn.quantize import FSQConfig, VQConfig
+from genie_lite.train.config import (
+    DynamicsStage,
+    LAMStage,
+    StageConfig,
+    StageName,
+    TokenizerStage,
+    TrainConfig,
+)
+
+SIZE_PX = 32
+STEPS = 8
+CPU = {"accelerator": "cpu", "devices": 1}
+
+
+def write_shards(folder: Path, num_train: int = 3, num_test: int = 1) -> ShardSet:
+    """Shards of two samples each; every sample is a shot of 7 or 9 frames."""
+    folder.mkdir(parents=True)
+    shards = []
+    for split, count in (("train", num_train), ("test", num_test)):
+        for number in range(count):
+            with ShardWriter(folder, split, number) as writer:
+                for part, length in enumerate((9, 7)):
+                    writer.add(_sample(f"{split}-{number}-{part}", split, length))
+                shards.append(writer.close())
+    write_json(folder / "shards.json", index_of(shards, {"size_px": SIZE_PX, "rate_hz": 10.0}))
+    return ShardSet.open(folder)
+
+
+def stage_config(stage: StageName, **train: object) -> StageConfig:
+    """A stage of a few thousand weights; keywords change its training."""
+    settings = {
+        "steps": STEPS,
+        "batch": 4,
+        "clip_frames": 4,
+        "warmup_steps": 2,
+        "val_every": 4,
+        "val_clips": 2,
+        "checkpoint_every": 3,
+        "log_every": 1,
+        "precision": "32-true",
+        "ema_decay": 0.9,
+        "lr": 0.01,
+    }
+    config = TrainConfig.model_validate(settings | train)
+    width, depth, heads, window = 16, 1, 2, 3
+    if stage == "dynamics":
+        shape = DynamicsConfig(width=width, depth=depth, heads=heads, window=window)
+        return DynamicsStage(model=shape, train=config)
+    frame_hw = (SIZE_PX, SIZE_PX)
+    if stage == "tokenizer":
+        code = FSQConfig(levels=(4, 4))
+        shape = TokenizerConfig(
+            frame_hw=frame_hw, patch=16, width=width, depth=depth, heads=heads, window=window, code=code
+        )
+        return TokenizerStage(model=shape, train=config)
+    code = VQConfig(num_codes=4, dim=4, restart_below=0.9)
+    shape = LAMConfig(
+        frame_hw=frame_hw, patch=16, width=width, depth=depth, heads=heads, window=window, code=code
+    )
+    return LAMStage(model=shape, train=config)
+
+
+def _sample(key: str, split: str, length: int) -> Sample:
+    random = np.random.default_rng(list(key.encode()))
+    frames = np.full((length, SIZE_PX, SIZE_PX, 3), 40, dtype=np.uint8)
+    y, x = random.integers(0, SIZE_PX - 4, 2)
+    for frame in frames:
+        frame[y : y + 4, x : x + 4] = (250, 200, 30)
+        y, x = np.clip(np.array([y, x]) + random.integers(-3, 4, 2), 0, SIZE_PX - 4)
+    meta = {
+        "source": f"{key}.mp4",
+        "split": split,
+        "episode": f"{key}.mp4",
+        "segment": 0,
+        "rate_hz": 10.0,
+        "source_rate_hz": 10.0,
+        "source_frames": list(range(length)),
+        "height": SIZE_PX,
+        "width": SIZE_PX,
+        "num_frames": length,
+        "sha256": "0" * 64,
+    }
+    return Sample(key, encode_mp4(frames, 10.0), meta)

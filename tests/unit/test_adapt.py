@@ -1,0 +1,290 @@
+"""From few labels to a policy: which labels each arm may use, and that the latents' detour pays."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from genie_lite.adapt import adapt as adaptation
+from genie_lite.adapt.adapt import ARMS, Adapted, adapt, adapt_shards, read_adapted, teach
+from genie_lite.adapt.config import AdaptConfig
+from genie_lite.adapt.continuous import HeldOut, group_joints, r_squared
+from genie_lite.adapt.extract import extract
+from genie_lite.adapt.footage import Footage
+from genie_lite.adapt.idm import IDMConfig
+from genie_lite.adapt.latents import Latents
+from genie_lite.adapt.mapping import MappingConfig
+from genie_lite.adapt.material import Material, gather
+from genie_lite.adapt.policy import PolicyConfig, policy_actions
+from genie_lite.data.labels import Labels
+from genie_lite.data.shards import ShardSet
+from genie_lite.errors import UserError
+from tests import models
+from tests.footage import footage, write_shards
+
+CONFIG = AdaptConfig(
+    labels_budget=12,
+    mapping=MappingConfig(steps=30, hidden=8, folds=3),
+    idm=IDMConfig(steps=5, batch=4, precision="32-true"),
+    policy=PolicyConfig(patch=4, merge=2, width=16, depth=1, heads=2, steps=8, batch=8, precision="32-true"),
+)
+NAMES = ("left", "stay", "right")
+
+
+def latents_of(shown: Footage, code: np.ndarray, seed: int = 0) -> Latents:
+    """Latent actions of footage, with embeddings that tell nothing."""
+    rows = len(code)
+    return Latents(
+        source=shown.source,
+        key=shown.source,
+        split=shown.split,
+        frame_index=shown.frame_index,
+        timestamp_s=np.zeros(rows),
+        horizon_frames=np.ones(rows, dtype=int),
+        dt_s=np.ones(rows),
+        code=np.where(shown.has_next, code, -1).astype(np.int32),
+        embedding=np.random.default_rng(seed).normal(size=(rows, 3)).astype(np.float32),
+        recon_psnr_db=np.zeros(rows),
+        copy_psnr_db=np.zeros(rows),
+        valid=shown.has_next,
+    )
+
+
+def game(num_shots: int = 8, length: int = 9) -> Material:
+    """A game whose codes are the actions under other names: 3 of 4 codes, and train and test shots."""
+    split = ("test", *("train",) * (num_shots - 1))
+    shown = footage((length,) * num_shots, split=split)
+    action = np.random.default_rng(0).integers(3, size=len(shown))
+    labels = Labels(shown.source, shown.frame_index, action, "discrete", NAMES)
+    code = np.array([2, 0, 3])[action]
+    return gather(shown, latents_of(shown, code), 4, labels, CONFIG, seed=0)
+
+
+def true_action(material: Material, rows: np.ndarray) -> list[int]:
+    return material.target[rows].argmax(1).tolist()
+
+
+def test_budget_counts_transitions_of_the_train_split_only() -> None:
+    material = game()
+    assert material.labelled.sum() == 12
+    assert set(material.split[material.labelled]) == {"train"}
+    assert len(material.rows) == 8 * 8, "the last frame of a shot has no transition"
+    assert material.footage.has_next[material.rows].all()
+
+
+def test_join_does_not_rely_on_the_order_of_rows() -> None:
+    shown = footage((5, 6))
+    action = np.arange(11) % 3
+    labels = Labels(shown.source[::-1], shown.frame_index[::-1], action[::-1], "discrete", NAMES)
+    latents = latents_of(shown, action)
+    order = np.r_[5:11, 0:5]
+    material = gather(
+        shown, latents.select(order), 3, labels, CONFIG.model_copy(update={"labels_budget": 5}), 0
+    )
+    assert material.rows.tolist() == [5, 6, 7, 8, 9, 0, 1, 2, 3]
+    assert true_action(material, np.arange(9)) == action[material.rows].tolist()
+    assert material.given.code.tolist() == action[material.rows].tolist()
+
+
+def test_labels_of_other_videos_are_named() -> None:
+    shown = footage((5, 6))
+    labels = Labels(np.array(["else/where.mp4"] * 3), np.arange(3), np.zeros(3, int), "discrete", NAMES)
+    with pytest.raises(UserError, match=r"0 of 9 .*'else/where\.mp4', video source 'shot-0\.mp4'"):
+        gather(shown, latents_of(shown, np.zeros(11)), 3, labels, CONFIG, 0)
+
+
+def test_only_demonstrations_are_labelled_and_imitated() -> None:
+    shown = footage((5, 6, 7))
+    labels = Labels(shown.source, shown.frame_index, np.zeros(18, int), "discrete", NAMES)
+    config = CONFIG.model_copy(update={"demonstrations": "shot-[12].mp4", "labels_budget": 5})
+    material = gather(shown, latents_of(shown, np.zeros(18)), 3, labels, config, 0)
+    assert set(material.source) == {"shot-1.mp4", "shot-2.mp4"}
+    nothing = CONFIG.model_copy(update={"demonstrations": "expert_*"})
+    with pytest.raises(UserError, match=r"'expert_\*' matches none of the 3 sources, such as 'shot-0\.mp4'"):
+        gather(shown, latents_of(shown, np.zeros(18)), 3, labels, nothing, 0)
+
+
+def test_every_arm_learns_from_its_own_labels_and_no_others() -> None:
+    """Wrong labels outside of the budget change the oracle, and nobody else."""
+    material = game()
+    spoilt = material.target.clone()
+    outside = torch.from_numpy(~material.labelled)
+    spoilt[outside] = spoilt[outside].roll(1, dims=1)
+    lies = replace(material, target=spoilt)
+    for arm in ARMS:
+        honest, fooled = (
+            teach(arm, each, CONFIG, lam=models.lam().config, seed=0) for each in (material, lies)
+        )
+        assert honest.rows.tolist() == fooled.rows.tolist()
+        assert set(material.split[honest.rows]) == {"train"}, "no arm is taught on test episodes"
+        assert torch.equal(honest.target, fooled.target) == (arm != "oracle"), arm
+
+
+def test_how_many_transitions_each_arm_clones() -> None:
+    material = game()
+    rows = {arm: len(teach(arm, material, CONFIG, lam=models.lam().config, seed=0).rows) for arm in ARMS}
+    assert rows == {"latent": 56, "bc_labels": 12, "idm_labels": 56, "oracle": 56}
+
+
+def test_codes_that_mean_actions_are_relabelled_without_a_mistake() -> None:
+    lesson = teach("latent", game(), CONFIG, lam=models.lam().config, seed=0)
+    assert lesson.fitted is not None
+    assert lesson.fitted.kind == "dictionary"
+    assert lesson.accuracy == 1.0
+
+
+def test_known_labels_are_kept() -> None:
+    """A code that means nothing must not overwrite what is known."""
+    material = game()
+    noise = torch.randint(4, (len(material.rows),), generator=torch.Generator().manual_seed(0))
+    material = replace(material, given=type(material.given)(noise, material.given.context))
+    lesson = teach("latent", material, CONFIG, lam=models.lam().config, seed=0)
+    kept = material.labelled[lesson.rows]
+    assert torch.equal(lesson.target[kept], material.target[material.labelled])
+    assert lesson.accuracy < 0.8
+
+
+def run(tmp_path: Path, material: Material, **change: object) -> Adapted:
+    config = CONFIG.model_copy(update=change)
+    return adapt(
+        material, tmp_path, config, lam=models.lam().config, parents={"lam": "abc"}, seed=0, arms=ARMS
+    )
+
+
+def test_all_arms_are_saved_with_what_they_rest_on(tmp_path: Path) -> None:
+    adapted = run(tmp_path, game())
+    assert set(adapted.summary["arms"]) == set(ARMS)
+    for arm in ARMS:
+        policy = adapted.policy(arm)
+        assert policy.actions.names == NAMES
+        assert sum(p.numel() for p in policy.parameters()) == sum(
+            p.numel() for p in adapted.policy("oracle").parameters()
+        )
+    card = json.loads((tmp_path / "policy.json").read_text())
+    assert card["about"]["parents"] == {"lam": "abc"}
+    assert card["about"]["labels_used"] == 12
+    assert adapted.summary["arms"]["oracle"]["labels_used"] == 56
+    assert (tmp_path / "mapping.json").is_file()
+    assert not (tmp_path / "arms/bc_labels/mapping.json").exists()
+    assert read_adapted(tmp_path).summary == json.loads(json.dumps(adapted.summary))
+
+
+def test_finished_arms_are_kept_and_changed_inputs_train_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = []
+    fit = adaptation.fit_policy
+    monkeypatch.setattr(
+        adaptation, "fit_policy", lambda *args, **keys: trained.append(1) or fit(*args, **keys)
+    )
+    material = game()
+    first = run(tmp_path, material)
+    assert len(trained) == 4
+    assert run(tmp_path, material).summary == read_adapted(first.folder).summary
+    assert len(trained) == 4
+    (tmp_path / "adapt.json").unlink()
+    (tmp_path / "arms/oracle/policy.json").unlink()
+    run(tmp_path, material)
+    assert len(trained) == 5, "only the arm that was missing"
+    run(tmp_path, material, temperature=0.5)
+    assert len(trained) == 9
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> ShardSet:
+    return write_shards(tmp_path / "shards", ("train", "train", "test"), lengths=(9, 9, 9))
+
+
+def robot_labels(shards: ShardSet) -> Labels:
+    """The square's place, as the pixels show it, under the names of two joints."""
+    sources, index, action = [], [], []
+    for split in ("train", "test"):
+        for sample in shards.samples(split):
+            bright = sample.frames()[..., 0] > 150
+            across = [np.argwhere(frame).mean(axis=0) for frame in bright]
+            sources += [sample.meta["source"]] * len(bright)
+            index += sample.meta["source_frames"]
+            action += across
+    columns = np.array(sources), np.array(index), np.array(action, dtype=np.float32)
+    return Labels(*columns, "continuous", ("kLeftElbow", "kRightElbow"))
+
+
+def test_a_robot_is_scored_on_held_out_episodes(shards: ShardSet, tmp_path: Path) -> None:
+    extract(models.lam().eval(), shards, tmp_path / "latents", lam_sha="a")
+    config = CONFIG.model_copy(update={"labels_episodes": 2})
+    labels = robot_labels(shards)
+    adapted = adapt_shards(shards, tmp_path / "latents", labels, tmp_path / "out", config, seed=0)
+    assert len(adapted.summary["labels"]["episodes"]) == 2
+    assert adapted.summary["labels"]["transitions"] == 16
+    scores = adapted.summary["decoders"]["r2"]
+    assert set(scores) == {"latent", "latent_change", "mean", "hold_last", "idm_labels", "idm_all"}
+    assert set(scores["latent"]) == {"all", "left_arm", "right_arm"}
+    assert scores["mean"]["all"] <= 0
+    held_out = adapted.held_out()
+    assert set(held_out.source) == {"test-2-0.mp4", "test-2-1.mp4", "test-2-2.mp4"}
+    assert len(held_out.truth) == 3 * 7, "the first transition of a shot has none before it"
+    now = labels.locate(held_out.source, held_out.frame_index)
+    before = labels.locate(held_out.source, held_out.frame_index - 3)
+    np.testing.assert_allclose(held_out.truth, labels.action[now], rtol=1e-6)
+    np.testing.assert_allclose(held_out.predictions["hold_last"], labels.action[before], rtol=1e-6)
+    assert held_out.r_squared()["hold_last"]["all"] == pytest.approx(scores["hold_last"]["all"], abs=1e-6)
+    policy = adapted.policy()
+    assert policy.actions.names == ("kLeftElbow", "kRightElbow")
+    assert policy_actions(policy, footage((4,)), np.arange(4)).shape == (4, 2)
+
+
+def test_a_robot_without_held_out_labels_still_gets_a_policy(shards: ShardSet, tmp_path: Path) -> None:
+    extract(models.lam().eval(), shards, tmp_path / "latents", lam_sha="a")
+    labels = robot_labels(shards)
+    train = labels.select(np.char.startswith(labels.sources, "train"))
+    with pytest.warns(UserWarning, match="none in the test split"):
+        adapted = adapt_shards(shards, tmp_path / "latents", train, tmp_path / "out", CONFIG, seed=0)
+    assert adapted.summary["decoders"]["r2"] is None
+    assert adapted.policy().actions.kind == "continuous"
+
+
+def test_latents_of_other_shards_are_refused(shards: ShardSet, tmp_path: Path) -> None:
+    extract(models.lam().eval(), shards, tmp_path / "latents", lam_sha="a")
+    other = write_shards(tmp_path / "other", ("train", "test"))
+    with pytest.raises(UserError, match="extracted from other shards"):
+        adapt_shards(other, tmp_path / "latents", robot_labels(shards), tmp_path / "out", CONFIG, seed=0)
+
+
+def test_r_squared_of_the_truth_the_mean_and_worse() -> None:
+    truth = np.array([[0.0, 10.0], [2.0, 30.0]])
+    scale = np.array([1.0, 10.0])
+    assert r_squared(truth, truth, scale) == 1.0
+    assert r_squared(truth, np.broadcast_to(truth.mean(axis=0), truth.shape), scale) == 0.0
+    assert r_squared(truth, truth[::-1], scale) == -3.0
+    assert r_squared(truth[:1], truth[:1] + 1, scale) == 0.0, "a constant truth has nothing to explain"
+
+
+def test_groups_are_scored_apart() -> None:
+    truth = np.array([[0.0, 0.0], [2.0, 2.0]])
+    guess = np.array([[0.0, 1.0], [2.0, 1.0]])
+    held_out = HeldOut(
+        np.array(["a", "a"]), np.arange(2), truth, {"x": guess}, np.ones(2), {"left": [0], "right": [1]}
+    )
+    assert held_out.r_squared()["x"] == {"all": 0.5, "left": 1.0, "right": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("names", "groups"),
+    [
+        (
+            ("kLeftShoulderPitch", "kRightWristYaw", "kLeftHandThumbBend", "kRightHandIndex", "kLeftElbow"),
+            {"left_arm": [0, 4], "right_arm": [1], "left_hand": [2], "right_hand": [3]},
+        ),
+        (
+            ("left_hip_pitch_joint", "waist_yaw_joint", "right_hand_thumb_0_joint"),
+            {"left_leg": [0], "waist": [1], "right_hand": [2]},
+        ),
+        (("joint_0", "kLeftElbow"), {"all": [0, 1]}),
+        (("shoulder_pan.pos", "gripper.pos"), {"all": [0, 1]}),
+    ],
+)
+def test_joints_are_grouped_by_their_names(names: tuple[str, ...], groups: dict[str, list[int]]) -> None:
+    assert group_joints(names) == groups

@@ -1,0 +1,418 @@
+"""From folders of videos to shards: what is cut, kept, refused, and how it survives being stopped."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from genie_lite.data import ingest as ingest_module
+from genie_lite.data.ingest import IngestConfig, ingest
+from genie_lite.data.sandbox import Sandbox
+from genie_lite.data.segment import Segment, Tally, segments
+from genie_lite.data.shards import Sample, ShardSet
+from genie_lite.data.sources import find_sources, key_of
+from genie_lite.errors import UserError
+from tests.lerobot_fixture import write_lerobot
+from tests.videos import black, moving_square, truncate, write, write_foreign
+
+CONFIG = IngestConfig(size_px=32, rate_hz=10.0, segment_frames=20, min_frames=4, shard_samples=3)
+
+
+def cut(path: Path, config: IngestConfig = CONFIG) -> tuple[list[Segment], Tally]:
+    tally = Tally()
+    return list(segments(path, config, tally)), tally
+
+
+def rows_of(out: Path) -> dict[str, dict]:
+    rows = [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
+    assert len({row["source"] for row in rows}) == len(rows)
+    return {row["source"]: row for row in rows}
+
+
+def content(out: Path) -> dict[str, bytes]:
+    assert not (out / ".ingest").exists()
+    return {file.name: file.read_bytes() for file in out.iterdir()}
+
+
+# One file
+
+
+def test_a_scene_cut_ends_a_segment(tmp_path: Path) -> None:
+    frames = np.concatenate([moving_square(9, ground="blue"), moving_square(7, ground="green")])
+    found, tally = cut(write(tmp_path / "cut.mp4", frames))
+    assert [segment.source_frames for segment in found] == [list(range(9)), list(range(9, 16))]
+    assert tally.shots == 2
+
+
+def test_a_cut_from_dark_to_black_and_back_is_seen_and_black_is_left_out(tmp_path: Path) -> None:
+    dark = moving_square(8, ground="dark")
+    found, tally = cut(write(tmp_path / "fade.mp4", np.concatenate([dark, black(6), dark])))
+    assert [segment.source_frames for segment in found] == [list(range(8)), list(range(14, 22))]
+    assert tally.black == 6
+
+
+def test_without_cut_detection_one_file_is_one_shot(tmp_path: Path) -> None:
+    frames = np.concatenate([moving_square(8), black(4), moving_square(8, ground="green")])
+    found, _ = cut(write(tmp_path / "game.mp4", frames), CONFIG.model_copy(update={"cuts": False}))
+    assert [len(segment.frames) for segment in found] == [20]
+
+
+def test_motion_alone_is_no_cut(tmp_path: Path) -> None:
+    found, _ = cut(write(tmp_path / "a.mp4", moving_square(20)))
+    assert [segment.source_frames for segment in found] == [list(range(20))]
+
+
+@pytest.mark.parametrize(("num", "expected"), [(20, [20]), (21, [10, 11]), (24, [20, 4]), (50, [20, 20, 10])])
+def test_a_long_shot_is_divided_without_loss(tmp_path: Path, num: int, expected: list[int]) -> None:
+    found, tally = cut(write(tmp_path / "long.mp4", moving_square(num)))
+    assert [len(segment.frames) for segment in found] == expected
+    assert [index for segment in found for index in segment.source_frames] == list(range(num))
+    assert (tally.kept, tally.short) == (num, 0)
+
+
+def test_frames_are_chosen_by_time_not_by_count(tmp_path: Path) -> None:
+    found, _ = cut(write_foreign(tmp_path / "fast.mp4", moving_square(31), rate=30))
+    assert found[0].source_frames == list(range(0, 31, 3))
+    # The first second at 20 Hz, then at 10 Hz: every second frame, then every one.
+    times_s = [k / 20 for k in range(20)] + [1 + k / 10 for k in range(10)]
+    found, _ = cut(write_foreign(tmp_path / "vfr.mp4", moving_square(30), times_s=times_s))
+    assert found[0].source_frames == [*range(0, 20, 2), *range(20, 30)]
+    np.testing.assert_allclose(np.diff(found[0].times_s), 0.1, atol=2e-3)
+
+
+def test_jitter_at_the_same_rate_neither_drops_nor_repeats(tmp_path: Path) -> None:
+    jitter = np.random.default_rng(0).uniform(-0.03, 0.03, 20)
+    times_s = [0.0, *(k / 10 + jitter[k] for k in range(1, 20))]
+    found, tally = cut(write_foreign(tmp_path / "jitter.mp4", moving_square(20), times_s=times_s))
+    assert found[0].source_frames == list(range(20))
+    assert tally.repeated == 0
+
+
+def test_a_hole_in_time_ends_a_segment(tmp_path: Path) -> None:
+    times_s = [k / 10 for k in range(8)] + [30 + k / 10 for k in range(8)]
+    found, _ = cut(
+        write_foreign(tmp_path / "hole.mp4", moving_square(16), times_s=times_s),
+        CONFIG.model_copy(update={"cuts": False}),
+    )
+    assert [segment.source_frames for segment in found] == [list(range(8)), list(range(8, 16))]
+
+
+def test_pixels_are_those_of_the_named_frames(tmp_path: Path) -> None:
+    frames = moving_square(24)
+    found, _ = cut(write(tmp_path / "a.mp4", np.repeat(frames, 3, axis=0), rate_hz=30.0))
+    kept = np.concatenate([segment.frames for segment in found]).astype(int)
+    assert np.abs(kept - frames).mean((1, 2, 3)).max() < 1.5  # a shift by one frame is 2.5
+
+
+# Names and splits
+
+
+@pytest.mark.parametrize("name", ["v1.2 clip.mp4", "深い/ß é.mp4", "a" * 90 + ".mp4", "\udcff.mp4", ".mp4"])
+def test_keys_are_safe_for_tar_and_webdataset(name: str) -> None:
+    key = key_of(name, 3)
+    assert key.isascii()
+    assert not set(key) & set("./ \\:")
+    assert len(key) < 80
+    assert key != key_of("other/" + name, 3) != key_of("other/" + name, 4)
+
+
+def make_empty_files(folder: Path, names: list[str]) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"")
+    return folder
+
+
+def split_of(paths: list[Path], share: float, test_sources: tuple[Path, ...] = ()) -> dict[str, str]:
+    return {source.name: source.split for source in find_sources(paths, test_sources, share)}
+
+
+def test_new_files_do_not_move_old_ones_to_the_other_split(tmp_path: Path) -> None:
+    make_empty_files(tmp_path, [f"{k}.mp4" for k in range(60)])
+    before = split_of([tmp_path], 0.2)
+    make_empty_files(tmp_path, [f"new/{k}.mp4" for k in range(60)])
+    after = split_of([tmp_path], 0.2)
+    assert before.items() <= after.items()
+    assert 8 <= list(after.values()).count("test") <= 40
+
+
+@pytest.mark.parametrize(("num", "share"), [(2, 0.01), (2, 0.99), (5, 0.1)])
+def test_both_splits_have_a_source(tmp_path: Path, num: int, share: float) -> None:
+    make_empty_files(tmp_path, [f"{k}.mp4" for k in range(num)])
+    assert set(split_of([tmp_path], share).values()) == {"train", "test"}
+
+
+def test_share_zero_holds_nothing_out(tmp_path: Path) -> None:
+    make_empty_files(tmp_path, ["a.mp4", "b.mp4"])
+    assert set(split_of([tmp_path], 0.0).values()) == {"train"}
+
+
+def test_test_sources_are_all_of_the_test_split(tmp_path: Path) -> None:
+    train = make_empty_files(tmp_path / "train", [f"{k}.mp4" for k in range(30)])
+    test = make_empty_files(tmp_path / "test", ["x.mp4", "y.mp4"])
+    split = split_of([train], 0.5, (test,))
+    assert {name for name, side in split.items() if side == "test"} == {"x.mp4", "y.mp4"}
+
+
+def test_a_file_on_both_sides_is_refused(tmp_path: Path) -> None:
+    make_empty_files(tmp_path, ["a.mp4", "b.mp4"])
+    with pytest.raises(UserError, match=r"a\.mp4.*test sources"):
+        find_sources([tmp_path], [tmp_path / "a.mp4"], 0.1)
+
+
+def test_same_names_in_different_folders_stay_apart(tmp_path: Path) -> None:
+    for folder in ("left/cam", "right/cam"):
+        make_empty_files(tmp_path / folder, ["a.mp4", "only_" + folder[0] + ".mp4"])
+    names = split_of([tmp_path / "left/cam", tmp_path / "right/cam", tmp_path / "left"], 0.1)
+    assert names.keys() == {"left/cam/a.mp4", "right/cam/a.mp4", "only_l.mp4", "only_r.mp4"}
+
+
+def test_other_files_are_no_sources_unless_named(tmp_path: Path) -> None:
+    make_empty_files(tmp_path, ["a.MP4", "labels.parquet", "README.txt"])
+    assert split_of([tmp_path], 0.1).keys() == {"a.MP4"}
+    assert split_of([tmp_path, tmp_path / "README.txt"], 0.1).keys() == {"a.MP4", "README.txt"}
+
+
+@pytest.mark.parametrize(("path", "message"), [("nowhere", "no such file or folder"), (".", "no video")])
+def test_missing_and_empty_are_user_errors(tmp_path: Path, path: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        ingest([tmp_path / path], tmp_path / "out", CONFIG)
+
+
+def test_a_robots_episodes_are_named_as_its_labels_name_them(tmp_path: Path) -> None:
+    actions = write_lerobot(tmp_path / "robot", num_episodes=3, cameras=("observation.images.front",))
+    truncate(tmp_path / "robot" / max(actions))
+    ingest([tmp_path / "robot"], tmp_path / "out", CONFIG, num_workers=1)
+    assert rows_of(tmp_path / "out").keys() == actions.keys()
+    statuses = [row["status"] for row in rows_of(tmp_path / "out").values()]
+    assert statuses == ["ingested", "ingested", "quarantined"]
+
+
+# A folder as folders are
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A folder of good and bad videos, and the shards made of it."""
+    root = tmp_path_factory.mktemp("mixed")
+    source = root / "my videos"
+    write(source / "a b/ü.v1.mp4", moving_square(12))
+    write(source / "c/ü.v1.mp4", moving_square(12, ground="green"))
+    write(source / "cut.mp4", np.concatenate([moving_square(9), moving_square(9, ground="green")]))
+    write(source / "long.mp4", moving_square(70))
+    write(source / "short.mp4", moving_square(3))
+    write(source / "all black.mp4", black(20))
+    write(source / "slow.mp4", moving_square(20), rate_hz=2.0)
+    truncate(write(source / "broken.mp4", moving_square(30)))
+    (source / "text.mp4").write_text("hello\n" * 100)
+    (source / "labels.parquet").write_bytes(b"apart")
+    seen: list[tuple[int, int]] = []
+    summary = ingest(
+        [source], root / "out", CONFIG, progress=lambda done, total: seen.append((done, total)), num_workers=2
+    )
+    assert (summary.sources, summary.ingested, summary.filtered, summary.quarantined) == (9, 4, 3, 2)
+    assert seen[-1] == (9, 9)
+    assert seen == sorted(seen)
+    return source, root / "out"
+
+
+def test_every_source_has_one_row(mixed: tuple[Path, Path]) -> None:
+    source, out = mixed
+    rows = rows_of(out)
+    assert rows.keys() == {path.relative_to(source).as_posix() for path in source.rglob("*.mp4")}
+    reasons = {name: (row["status"], row["reason"]) for name, row in rows.items() if row["reason"]}
+    assert reasons.keys() == {"short.mp4", "all black.mp4", "slow.mp4", "broken.mp4", "text.mp4"}
+    assert reasons["broken.mp4"][0] == reasons["text.mp4"][0] == "quarantined"
+    assert reasons["short.mp4"] == ("filtered", "no shot of at least 4 frames at 10 Hz")
+    assert "20 of 20 frames are black" in reasons["all black.mp4"][1]
+    assert "too slow for rate_hz 10" in reasons["slow.mp4"][1]
+    assert {name: row["clips"] for name, row in rows.items() if row["clips"]} == {
+        "a b/ü.v1.mp4": 1,
+        "c/ü.v1.mp4": 1,
+        "cut.mp4": 2,
+        "long.mp4": 4,
+    }
+
+
+def samples_of(out: Path) -> list[Sample]:
+    shards = ShardSet.open(out)
+    return [sample for split in ("train", "test") for sample in shards.samples(split)]
+
+
+def test_samples_say_where_they_come_from(mixed: tuple[Path, Path]) -> None:
+    _, out = mixed
+    found = samples_of(out)
+    assert len({sample.key for sample in found}) == len(found) == 8
+    rows = rows_of(out)
+    for sample in found:
+        meta = sample.meta
+        assert sample.frames().shape == (meta["num_frames"], 32, 32, 3)
+        assert len(meta["source_frames"]) == len(meta["times_s"]) == meta["num_frames"]
+        assert meta["episode"] == meta["source"]
+        assert rows[meta["source"]]["split"] == meta["split"]
+        assert rows[meta["source"]]["sha256"] == meta["sha256"]
+    assert [s.meta["segment"] for s in found if s.meta["source"] == "long.mp4"] == [0, 1, 2, 3]
+
+
+def test_shards_are_closed_at_the_first_source_that_fills_them(mixed: tuple[Path, Path]) -> None:
+    _, out = mixed
+    shards = ShardSet.open(out)
+    for split in ("train", "test"):
+        for shard in shards.of(split)[:-1]:
+            assert shard.samples >= CONFIG.shard_samples
+    assert {file.name for file in out.iterdir()} == {
+        "manifest.jsonl",
+        "shards.json",
+        *(shard.file for shard in shards.shards),
+    }
+
+
+def test_the_number_of_workers_changes_nothing(mixed: tuple[Path, Path], tmp_path: Path) -> None:
+    source, out = mixed
+    ingest([source], tmp_path / "out", CONFIG, num_workers=1)
+    assert content(tmp_path / "out") == content(out)
+
+
+def test_a_second_run_does_no_work(mixed: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    source, out = mixed
+    monkeypatch.setattr(Sandbox, "read", lambda *_: pytest.fail("decoded again"))
+    before = content(out)
+    assert ingest([source], out, CONFIG).ingested == 4
+    assert content(out) == before
+
+
+def test_other_settings_in_the_same_folder_are_named(mixed: tuple[Path, Path]) -> None:
+    source, out = mixed
+    other = CONFIG.model_copy(update={"rate_hz": 5.0})
+    with pytest.raises(UserError, match=r"rate_hz was 10.0, now 5.0") as caught:
+        ingest([source], out, other)
+    assert "size_px" not in str(caught.value)
+
+
+def test_other_videos_in_the_same_folder_are_named(mixed: tuple[Path, Path]) -> None:
+    source, out = mixed
+    with pytest.raises(UserError, match=r"8 gone or changed \(a b/ü\.v1\.mp4"):
+        ingest([source / "cut.mp4"], out, CONFIG)
+
+
+def test_when_nothing_is_usable_the_reasons_are_told(tmp_path: Path) -> None:
+    for name in ("a.mp4", "b.mp4"):
+        (tmp_path / name).write_text("no video")
+    write(tmp_path / "c.mp4", moving_square(2))
+    with pytest.raises(UserError, match=r"none of 3 videos.*2 x not a readable video.*1 x no shot"):
+        ingest([tmp_path], tmp_path / "out", CONFIG)
+    assert [row["status"] for row in rows_of(tmp_path / "out").values()] == [
+        "quarantined",
+        "quarantined",
+        "filtered",
+    ]
+    assert not (tmp_path / "out/shards.json").exists()
+
+
+def test_two_ingests_do_not_share_a_folder(tmp_path: Path) -> None:
+    import fcntl
+
+    write(tmp_path / "a.mp4", moving_square(8))
+    (tmp_path / "out/.ingest").mkdir(parents=True)
+    with (tmp_path / "out/.ingest/lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match="another ingest"):
+            ingest([tmp_path / "a.mp4"], tmp_path / "out", CONFIG)
+
+
+# Stopped at any point
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from genie_lite.data.ingest import IngestConfig, ingest
+
+def progress(done, total):
+    if done == int(sys.argv[3]):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+config = IngestConfig.model_validate_json(sys.argv[4])
+ingest([Path(sys.argv[1])], Path(sys.argv[2]), config, progress=progress, num_workers=1)
+"""
+
+
+@pytest.fixture(scope="module")
+def ten(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, bytes]]:
+    """Ten videos and the content of shards that were made of them in one go."""
+    root = tmp_path_factory.mktemp("ten")
+    for k in range(10):
+        write(root / f"source/{k}.mp4", moving_square(8, shift=k))
+    ingest([root / "source"], root / "out", CONFIG)
+    return root / "source", content(root / "out")
+
+
+@pytest.mark.parametrize("at", [2, 7, 10])
+def test_killed_and_started_again_gives_the_same_bytes(
+    ten: tuple[Path, dict[str, bytes]], tmp_path: Path, at: int
+) -> None:
+    source, expected = ten
+    out = tmp_path / "out"
+    command = [sys.executable, "-c", KILLED, str(source), str(out), str(at), CONFIG.model_dump_json()]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert not (out / "shards.json").exists()
+    kept = {file.name: file.stat().st_ino for file in out.glob("*.tar")}
+    assert bool(kept) == (at > 3)
+    ingest([source], out, CONFIG)
+    assert content(out) == expected
+    assert {name: (out / name).stat().st_ino for name in kept} == kept
+
+
+def test_an_unfinished_folder_remembers_its_settings(
+    ten: tuple[Path, dict[str, bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, _ = ten
+    monkeypatch.setattr(ingest_module, "_finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        ingest([source], tmp_path, CONFIG)
+    with pytest.raises(UserError, match="crf was 12, now 30"):
+        ingest([source], tmp_path, CONFIG.model_copy(update={"crf": 30}))
+
+
+# A decoder that dies
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox(CONFIG) as sandbox:
+        yield sandbox
+
+
+def test_a_decoder_that_hangs_or_crashes_is_replaced(sandbox: Sandbox, tmp_path: Path) -> None:
+    good = write(tmp_path / "good.mp4", moving_square(8))
+    os.mkfifo(tmp_path / "never.mp4")  # opening it waits for a writer that never comes
+    assert sandbox.read(good).fault is None
+
+    sandbox.silence_s = 0.5
+    result = sandbox.read(tmp_path / "never.mp4")
+    assert result.fault == "decoding hung: no sign of life for 0.5 s"
+    assert not result.segments
+    sandbox.silence_s = 60.0
+    assert len(sandbox.read(good).segments) == 1
+
+    killer = threading.Timer(0.3, sandbox.kill)
+    killer.start()
+    assert sandbox.read(tmp_path / "never.mp4").fault == "decoding crashed (SIGKILL)"
+    killer.join()
+    assert len(sandbox.read(good).segments) == 1
+
+
+def test_a_file_that_breaks_off_gives_nothing_at_all(sandbox: Sandbox, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (90, 32, 32, 3), dtype=np.uint8)
+    path = write_foreign(tmp_path / "a.mp4", noise, options={"movflags": "faststart"})
+    result = sandbox.read(truncate(path, 0.8))
+    assert result.fault is not None
+    assert "broken or truncated after" in result.fault
+    assert not result.segments

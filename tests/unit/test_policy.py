@@ -1,0 +1,150 @@
+"""The policy: what it sees, that it learns to do what it is told, how it plays, and how it is saved."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from genie_lite.adapt.footage import Footage
+from genie_lite.adapt.idm import IDMConfig, fit_idm, infer
+from genie_lite.adapt.policy import (
+    Policy,
+    PolicyConfig,
+    fit_policy,
+    fixed_fn,
+    load_policy,
+    policy_actions,
+    policy_fn,
+    random_fn,
+    save_policy,
+)
+from genie_lite.adapt.supervised import ActionSpace
+from genie_lite.errors import UserError
+from tests import models
+from tests.footage import footage
+
+TINY = PolicyConfig(
+    context=2, patch=4, merge=2, width=16, depth=1, heads=2, steps=40, batch=16, lr=0.01, precision="32-true"
+)
+SIDES = ActionSpace("discrete", ("left", "right"))
+
+
+def sided(num: int = 32) -> tuple[Footage, np.ndarray]:
+    """Frames that are bright on the left or on the right, and which it is."""
+    side = np.random.default_rng(0).integers(2, size=num)
+    frames = np.full((num, 16, 16, 3), 30, dtype=np.uint8)
+    for frame, right in zip(frames, side, strict=True):
+        frame[:, 8 * right : 8 * right + 8] = 220
+    return replace(footage((num,)), frames=frames), side
+
+
+def trained(config: PolicyConfig = TINY, seed: int = 0) -> tuple[Policy, Footage, np.ndarray]:
+    shown, side = sided()
+    rows = np.arange(len(side))
+    return fit_policy(shown, rows, torch.eye(2)[side], SIDES, config, seed=seed), shown, side
+
+
+def test_a_clip_before_the_start_repeats_the_first_frame() -> None:
+    clips = footage((6, 5)).ending_at(np.array([0, 2, 6, 7]), 3)[:, :, 0, 0, 0] * 255
+    assert clips.round().int().tolist() == [[0, 0, 0], [0, 1, 2], [6, 6, 6], [6, 6, 7]]
+
+
+def test_cloning_learns_what_it_is_told() -> None:
+    policy, shown, side = trained()
+    told = policy_actions(policy, shown, np.arange(len(side)))
+    assert (told.argmax(1).numpy() == side).mean() > 0.95
+
+
+def test_cloning_learns_probabilities() -> None:
+    shown, side = sided()
+    target = torch.tensor([0.7, 0.3]).expand(len(side), -1)
+    policy = fit_policy(shown, np.arange(len(side)), target, SIDES, TINY, seed=0)
+    assert abs(float(policy_actions(policy, shown, np.arange(4))[:, 0].mean()) - 0.7) < 0.1
+
+
+def test_a_continuous_policy_answers_in_the_actions_units() -> None:
+    shown, side = sided()
+    target = torch.from_numpy(np.stack([1000 + side, -0.001 * side], axis=1)).float()
+    arms = ActionSpace("continuous", ("lift", "turn"))
+    policy = fit_policy(shown, np.arange(len(side)), target, arms, TINY, seed=0)
+    error = (policy_actions(policy, shown, np.arange(len(side))) - target).abs().mean(dim=0)
+    assert (error < 0.5 * target.std(dim=0)).all()
+
+
+def test_the_newest_frame_is_the_last() -> None:
+    """Only the newest frame tells the action; a policy fed in the wrong order could not know it."""
+    shown, side = sided()
+    policy, _, _ = trained()
+    act = policy_fn(policy, temperature=0.0)
+    old, new = shown.frames[side == 0][:1], shown.frames[side == 1][:1]
+    generator = torch.Generator()
+    assert act(np.stack([old, old, new], axis=1), generator).tolist() == [1]
+    assert act(old[:, None], generator).tolist() == [0], (
+        "shorter than the context: the first frame is repeated"
+    )
+
+
+def test_play_is_drawn_from_the_policys_distribution() -> None:
+    policy, shown, side = trained()
+    frames = shown.frames[side == 1][:1]
+    many = np.repeat(frames[:, None], 400, axis=0)
+    hot = policy_fn(policy, temperature=1e4)(many, torch.Generator().manual_seed(0))
+    assert 0.4 < hot.mean() < 0.6
+    again = policy_fn(policy, temperature=1e4)(many, torch.Generator().manual_seed(0))
+    assert np.array_equal(hot, again)
+    assert policy_fn(policy, temperature=0.0)(many, torch.Generator()).tolist() == [1] * 400
+
+
+def test_rivals_that_do_not_look() -> None:
+    frames = np.zeros((300, 1, 4, 4, 3), dtype=np.uint8)
+    drawn = random_fn(3)(frames, torch.Generator().manual_seed(0))
+    assert set(drawn.tolist()) == {0, 1, 2}
+    assert set(fixed_fn(2)(frames, torch.Generator()).tolist()) == {2}
+
+
+def test_the_same_seed_gives_the_same_policy() -> None:
+    quick = TINY.model_copy(update={"steps": 3})
+    (first, shown, _), (second, _, _), (other, _, _) = (trained(quick, seed) for seed in (0, 0, 1))
+    answers = [policy_actions(policy, shown, np.arange(4)) for policy in (first, second, other)]
+    assert torch.equal(answers[0], answers[1])
+    assert not torch.equal(answers[0], answers[2])
+
+
+def test_low_precision_learns_too() -> None:
+    policy, shown, side = trained(TINY.model_copy(update={"precision": "bf16-mixed"}))
+    told = policy_actions(policy, shown, np.arange(len(side)))
+    assert (told.argmax(1).numpy() == side).mean() > 0.95
+
+
+def test_save_and_load_gives_the_same_answers(tmp_path: Path) -> None:
+    policy, shown, _ = trained()
+    save_policy(tmp_path, policy, {"parents": {"lam": "abc"}})
+    loaded = load_policy(tmp_path)
+    rows = np.arange(8)
+    assert torch.equal(policy_actions(loaded, shown, rows), policy_actions(policy, shown, rows))
+    assert loaded.actions == SIDES
+
+
+def test_a_policy_that_was_tampered_with_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"policy\.json is missing"):
+        load_policy(tmp_path)
+    policy, _, _ = trained(TINY.model_copy(update={"steps": 1}))
+    save_policy(tmp_path, policy, {})
+    (tmp_path / "policy.safetensors").write_bytes(b"other")
+    with pytest.raises(UserError, match="not the file that"):
+        load_policy(tmp_path)
+
+
+def test_the_inverse_model_reads_the_change() -> None:
+    """Whether the next frame is brighter cannot be seen in frame k alone."""
+    up = np.random.default_rng(1).integers(2, size=63)
+    level = np.stack([np.full(63, 128), np.where(up, 168, 88)], axis=1).reshape(126).astype(np.uint8)
+    frames = np.broadcast_to(level[:, None, None, None], (126, 16, 16, 3))
+    shown = replace(footage((2,) * 63), frames=frames)
+    rows = np.arange(0, 126, 2)
+    config = IDMConfig(steps=60, batch=16, lr=0.01, precision="32-true")
+    model = fit_idm(models.lam().config, shown, rows, torch.eye(2)[up], SIDES, config, seed=0)
+    told = infer(model, shown, rows, config.context)
+    assert (told.argmax(1).numpy() == up).mean() > 0.95

@@ -1,0 +1,167 @@
+"""Video in and out: exact frames, honest errors."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from genie_lite.data.video import (
+    BadVideo,
+    SquareFitter,
+    decode,
+    encode_mp4,
+    iter_frames,
+    probe,
+    read_frames,
+    write_mp4,
+)
+from genie_lite.errors import UserError
+from tests.videos import moving_square, rotate_header, truncate, write, write_foreign
+
+
+def pixels_of(path: Path) -> np.ndarray:
+    return np.stack([pixels for pixels, _, _ in iter_frames(path)])
+
+
+def test_colour_of_single_pixels_survives() -> None:
+    frames = np.full((12, 64, 64, 3), (90, 140, 200), np.uint8)
+    for k, frame in enumerate(frames):
+        frame[20, 3 * k] = (255, 0, 0)
+        frame[40, 2 * k] = (0, 255, 0)
+    back = read_frames(encode_mp4(frames, 10.0)).astype(int)
+    assert back.shape == frames.shape
+    assert np.abs(back - frames).mean() < 1.5
+    assert all(back[k, 20, 3 * k, 0] - back[k, 20, 3 * k, 1] > 150 for k in range(12))
+
+
+@pytest.mark.parametrize("pixel_format", ["yuv444p", "yuv420p"])
+def test_decord_finds_every_frame_at_its_place(pixel_format) -> None:
+    frames = np.repeat(np.arange(37, dtype=np.uint8) * 6 + 10, 16 * 16 * 3).reshape(37, 16, 16, 3)
+    mp4 = encode_mp4(frames, 10.0, gop=10, pixel_format=pixel_format)
+    order = [36, 0, 19, 20, 9, 9]
+    assert len(read_frames(mp4)) == 37
+    np.testing.assert_allclose(
+        read_frames(mp4, order).mean((1, 2, 3)), frames[order].mean((1, 2, 3)), atol=2.5
+    )
+
+
+@pytest.mark.parametrize("size", [16, 24, 32, 40, 48, 72, 84])
+def test_every_frame_size_reads_back(size: int) -> None:
+    frames = np.random.default_rng(0).integers(0, 255, (5, size, size, 3), dtype=np.uint8)
+    back = read_frames(encode_mp4(frames, 10.0, crf=0), [4, 0, 2])
+    assert np.abs(back.astype(int) - frames[[4, 0, 2]]).max() <= 3
+
+
+def test_encoding_is_reproducible() -> None:
+    frames = moving_square(20)
+    assert encode_mp4(frames, 10.0) == encode_mp4(frames, 10.0)
+
+
+def test_a_file_and_its_bytes_read_alike(tmp_path: Path) -> None:
+    write_mp4(tmp_path / "a.mp4", moving_square(12), 10.0)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+    np.testing.assert_array_equal(
+        read_frames(tmp_path / "a.mp4"), read_frames((tmp_path / "a.mp4").read_bytes())
+    )
+
+
+def test_pyav_and_decord_agree(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.mp4", moving_square(25))
+    assert np.abs(pixels_of(path).astype(int) - read_frames(path)).max() <= 3
+
+
+def test_probe_reads_the_header(tmp_path: Path) -> None:
+    info = probe(write_foreign(tmp_path / "a.mp4", moving_square(15)[:, :24], rate=30))
+    assert (info.height, info.width, info.num_frames, info.codec) == (24, 32, 15, "h264")
+    assert info.rate_hz == pytest.approx(30, rel=0.01)
+    assert info.seconds == pytest.approx(0.5, abs=0.05)
+
+
+def test_frames_come_with_their_times(tmp_path: Path) -> None:
+    times_s = [0.0, 0.1, 0.15, 0.4, 0.5]
+    path = write_foreign(tmp_path / "vfr.mp4", moving_square(5), times_s=times_s)
+    found = [(round(time_s, 3), index) for _, time_s, index in iter_frames(path)]
+    assert found == list(zip(times_s, range(5), strict=True))
+
+
+def test_a_phones_rotation_is_undone(tmp_path: Path) -> None:
+    frames = np.zeros((3, 16, 32, 3), np.uint8)
+    frames[:, :4, :4] = 255  # top left as stored, top right after a quarter turn clockwise
+    path = rotate_header(write_foreign(tmp_path / "phone.mp4", frames))
+    upright = pixels_of(path)[0]
+    assert upright.shape == (32, 16, 3)
+    assert upright[:4, -4:].mean() > 200
+    assert upright.mean() < 40
+
+
+@pytest.mark.parametrize(
+    ("resize", "expected"), [("crop", [200, 200, 200]), ("pad", [0, 200, 0]), ("stretch", [120, 200, 120])]
+)
+def test_each_resize_keeps_what_it_says(tmp_path: Path, resize, expected) -> None:
+    frames = np.full((2, 32, 64, 3), 200, np.uint8)
+    frames[:, :, :16] = frames[:, :, 48:] = 120
+    path = write(tmp_path / "wide.mp4", frames)
+    pixels = SquareFitter(16, resize)(next(decode(path)))
+    assert pixels.shape == (16, 16, 3)
+    rows_or_columns = pixels[8, [1, 8, 14], 0] if resize != "pad" else pixels[[1, 8, 14], 8, 0]
+    np.testing.assert_allclose(rows_or_columns, expected, atol=6)
+
+
+def break_in_the_middle(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 400] = np.random.default_rng(0).bytes(400)
+    path.write_bytes(data)
+
+
+def noise(num: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 255, (num, 32, 32, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("name", ["text.mp4", "empty.mp4", "playlist.mp4", "missing.mp4", "folder.mp4"])
+def test_what_is_no_video_says_so(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    write(tmp_path / "secret.mp4", moving_square(5))
+    if name == "folder.mp4":
+        path.mkdir()
+    elif name != "missing.mp4":
+        content = {"text.mp4": "hello\n" * 50, "playlist.mp4": "#EXTM3U\n#EXTINF:1,\nsecret.mp4\n"}
+        path.write_text(content.get(name, ""))
+    with pytest.raises(BadVideo, match=name):
+        list(decode(path))
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "fast.mp4", "mkv", "webm"])
+def test_a_truncated_file_is_bad_as_a_whole(tmp_path: Path, suffix: str) -> None:
+    options = {"movflags": "faststart"} if suffix == "fast.mp4" else None
+    codec = "libvpx-vp9" if suffix == "webm" else "libx264"
+    path = write_foreign(tmp_path / f"a.{suffix}", noise(60), codec=codec, options=options)
+    assert len(list(decode(path))) == 60
+    with pytest.raises(BadVideo):
+        list(decode(truncate(path)))
+
+
+def test_garbage_in_mid_file_is_noticed(tmp_path: Path) -> None:
+    path = write_foreign(tmp_path / "a.mp4", noise(60))
+    break_in_the_middle(path)
+    with pytest.raises(BadVideo, match="fault"):
+        list(decode(path))
+
+
+def test_sound_without_pictures_is_no_video(tmp_path: Path) -> None:
+    import av
+
+    with av.open(str(tmp_path / "song.mp4"), "w") as container:
+        stream = container.add_stream("aac", rate=44100)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 44100
+        container.mux([*stream.encode(frame), *stream.encode()])
+    with pytest.raises(BadVideo, match="no video track"):
+        probe(tmp_path / "song.mp4")
+
+
+def test_own_files_that_do_not_decode_are_user_errors() -> None:
+    with pytest.raises(UserError, match="cannot be decoded"):
+        read_frames(b"nothing")
+    with pytest.raises(UserError, match="cannot be decoded"):
+        read_frames(encode_mp4(moving_square(5), 10.0), [5])

@@ -1,0 +1,74 @@
+"""Small synthetic videos, some of them broken in the ways that real folders are."""
+
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+from genie_lite.data.video import encode_mp4
+
+TEXTURES = {"blue": (40, 60, 200), "green": (60, 190, 70), "grey": (120, 120, 120), "dark": (34, 34, 38)}
+
+
+def moving_square(num: int, size: int = 32, ground: str = "blue", shift: int = 0) -> np.ndarray:
+    """`t h w c`: a bright square that moves a pixel per frame over a plain ground."""
+    frames = np.empty((num, size, size, 3), np.uint8)
+    frames[:] = TEXTURES[ground]
+    for k, frame in enumerate(frames):
+        left = (k + shift) % (size - 8)
+        frame[8:16, left : left + 8] = (230, 210, 60) if ground != "dark" else (60, 60, 60)
+    return frames
+
+
+def black(num: int, size: int = 32) -> np.ndarray:
+    return np.zeros((num, size, size, 3), np.uint8)
+
+
+def write(path: Path, frames: np.ndarray, rate_hz: float = 10.0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(encode_mp4(frames, rate_hz))
+    return path
+
+
+def write_foreign(
+    path: Path,
+    frames: np.ndarray,
+    *,
+    codec: str = "libx264",
+    rate: int = 30,
+    times_s: Sequence[float] | None = None,
+    options: dict[str, str] | None = None,
+) -> Path:
+    """As other programs write it: 4:2:0, long groups of pictures, possibly a variable rate."""
+    with av.open(str(path), "w", options=options or {}) as container:
+        stream = container.add_stream(codec, rate=rate)
+        assert isinstance(stream, av.VideoStream)
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        stream.codec_context.thread_count = 1
+        times_s = [k / rate for k in range(len(frames))] if times_s is None else times_s
+        for pixels, time_s in zip(frames, times_s, strict=True):
+            image = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            image.pts = round(time_s * 1000)
+            container.mux(stream.encode(image))
+        container.mux(stream.encode())
+    return path
+
+
+def truncate(path: Path, share: float = 0.5) -> Path:
+    data = path.read_bytes()
+    path.write_bytes(data[: int(share * len(data))])
+    return path
+
+
+def rotate_header(path: Path) -> Path:
+    """Set the display matrix of an mp4 to a quarter turn clockwise, as a phone held upright does."""
+    data = bytearray(path.read_bytes())
+    matrix = data.index(b"tkhd") + 4 + 40
+    turned = (0, 1 << 16, 0, -(1 << 16) & 0xFFFFFFFF, 0, 0, 0, 0, 1 << 30)
+    data[matrix : matrix + 36] = b"".join(value.to_bytes(4, "big") for value in turned)
+    path.write_bytes(data)
+    return path
