@@ -54,16 +54,20 @@ Out = Annotated[Path, typer.Option("--out", help="Where to write.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Everything random follows from it.")]
 
 
-@app.callback(invoke_without_command=True)
+def _print_version(wanted: bool) -> bool:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+    return wanted
+
+
+@app.callback()
 def root(
-    context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     """Unlabelled video in; latent actions, a steerable world and a robot policy out."""
-    if version:
-        typer.echo(__version__)
-    elif context.invoked_subcommand is None:
-        typer.echo(context.get_help())
 
 
 @app.command()
@@ -76,6 +80,7 @@ def record(
     ] = None,
     seed: Seed = 0,
     explore: Annotated[float, typer.Option(min=0, max=1, help="Share of exploratory moves.")] = 0.3,
+    wander: Annotated[float, typer.Option(min=0, max=1, help="Share of episodes that stroll about.")] = 0.0,
     max_frames: Annotated[int, typer.Option(min=2, help="Frames after which an episode is ended.")] = 200,
     as_json: Json = False,
 ) -> None:
@@ -90,6 +95,7 @@ def record(
             levels=(0, episodes) if levels is None else _levels(levels),
             seed=seed,
             explore=explore,
+            wander=wander,
             max_frames=max_frames,
         )
     _tell(summary, as_json)
@@ -242,7 +248,8 @@ def doctor(as_json: Json = False) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    sys.exit(_guarded([each for each in given if each != "--debug"], debug="--debug" in given))
+    kept = [each for each in given if each != "--debug"]
+    sys.exit(_guarded(kept or ["--help"], debug="--debug" in given))
 
 
 def _guarded(arguments: list[str], *, debug: bool) -> int:

@@ -77,11 +77,12 @@ def record(
     levels: tuple[int, int],
     seed: int,
     explore: float,
+    wander: float,
     max_frames: int,
 ) -> dict[str, Any]:
     """Record a game into `out`: mp4 files without actions, and labels.parquet."""
     tree = {"game": game, "episodes": episodes, "levels": list(levels), "seed": seed}
-    config = parse({**tree, "explore": explore, "max_frames": max_frames}, RecordConfig, "record")
+    config = parse({**tree, "explore": explore, "wander": wander, "max_frames": max_frames}, RecordConfig, "record")
     with bar(f"record {game}") as show:
         summary = record_game(config, out, progress=show)
     return dataclasses.asdict(summary) | {"out": str(out)}
@@ -218,7 +219,7 @@ def _record_own(recipe: Recipe) -> None:
         ("test", section.test_episodes, section.test_levels, section.seed + 1),
     )
     for split, episodes, levels, seed in splits:
-        shared = {"game": section.game, "explore": section.explore, "max_frames": section.max_frames}
+        shared = section.model_dump(include={"game", "explore", "wander", "max_frames"})
         config = RecordConfig(episodes=episodes, levels=levels, seed=seed, **shared)
         out = recipe.folder / "videos" / split
         is_done = (out / LABELS_FILE).is_file()

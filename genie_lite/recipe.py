@@ -6,9 +6,9 @@ where the data comes from, and checks what no section can check alone.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from genie_lite.adapt.config import AdaptConfig
 from genie_lite.config import Config, load
@@ -26,13 +26,12 @@ class RecordSection(Config):
     levels: tuple[int, int]
     test_levels: tuple[int, int]
     seed: int = 0
-    explore: float = Field(
-        0.3, ge=0, le=1
-    )  # share of exploratory moves; the agent alone shows too few things
+    explore: float = Field(default=0.3, ge=0, le=1)  # share of exploratory moves; see record.py
+    wander: float = Field(default=0.0, ge=0, le=1)  # share of episodes that stroll about; see record.py
     max_frames: int = Field(default=200, ge=2)  # an episode is ended after so many
 
     @model_validator(mode="after")
-    def _levels_are_apart(self) -> Self:
+    def _levels_are_apart(self) -> "RecordSection":
         for name, episodes in (("levels", self.episodes), ("test_levels", self.test_episodes)):
             first, end = getattr(self, name)
             if not 0 <= first < end:
@@ -105,8 +104,14 @@ class Recipe(Config):
         """Where the run lives."""
         return Path(self.out) / self.name
 
+    @field_validator("wandb", mode="before")
+    @classmethod
+    def _off_is_a_word(cls, value: Any) -> Any:
+        # YAML 1.1 reads a bare `off` as false.
+        return "off" if value is False else value
+
     @model_validator(mode="after")
-    def _sections_agree(self) -> Self:
+    def _sections_agree(self) -> "Recipe":
         size = self.data.ingest.size_px
         for stage in ("tokenizer", "lam"):
             height, width = getattr(self, stage).model.frame_hw

@@ -64,10 +64,12 @@ class WalkExpert:
 
     Args:
         moves: of each action, in the order of the game's actions: (rows down, columns right) it walks.
+        wander_cells: if given, a stroll: the goal is a random cell at most so many moves away, and another
+            one once it is reached. The level's own goal still ends the episode.
     """
 
-    def __init__(self, moves: Mapping[str, tuple[int, int]]) -> None:
-        self._moves = tuple(moves.values())
+    def __init__(self, moves: Mapping[str, tuple[int, int]], wander_cells: int | None = None) -> None:
+        self._moves, self._wander_cells = tuple(moves.values()), wander_cells
 
     def __call__(
         self, env: Env, levels: Sequence[int], seed: int, explore: float, max_actions: int
@@ -75,20 +77,36 @@ class WalkExpert:
         """Shortest ways with strays."""
         assert isinstance(env, GridEnv)
         env.reset(fill(levels, env.num_envs))
+        # One stream of randomness per level: an episode does not depend on the levels beside it.
         return [
-            self._walk(layout, Stray(explore, len(self._moves), np.random.default_rng([seed, level])), max_actions)
+            self._walk(layout, explore, np.random.default_rng([seed, level]), max_actions)
             for level, layout in zip(levels, env.layouts(), strict=False)  # the filling is not planned
         ]
 
-    def _walk(self, layout: Layout, stray: Stray, max_actions: int) -> np.ndarray:
-        away = distances(layout.free, layout.goal)
-        cell, actions = layout.cell, []
+    def _walk(self, layout: Layout, explore: float, rng: np.random.Generator, max_actions: int) -> np.ndarray:
+        stray = Stray(explore, len(self._moves), rng)
+        cell, target, away = layout.cell, layout.goal, distances(layout.free, layout.goal)
+        if self._wander_cells is not None:
+            target = cell
+        actions = []
         while cell != layout.goal and len(actions) < max_actions:
+            if cell == target:
+                target = self._somewhere(layout.free, cell, rng)
+                away = distances(layout.free, target)
             action = stray.next()
             action = self._nearer(away, cell) if action is None else action
             cell = self._after(layout.free, cell, action)
             actions.append(action)
         return np.array(actions, dtype=np.int64)
+
+    def _somewhere(self, free: np.ndarray, cell: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
+        """A random cell near by, or this one if there is no other."""
+        away = distances(free, cell)
+        near = np.argwhere((away > 0) & (away <= (self._wander_cells or 0)))
+        if not len(near):
+            return cell
+        row, column = near[rng.integers(len(near))]
+        return int(row), int(column)
 
     def _nearer(self, away: np.ndarray, cell: tuple[int, int]) -> int:
         reached = [away[self._after(away >= 0, cell, action)] for action in range(len(self._moves))]
@@ -98,6 +116,17 @@ class WalkExpert:
         down, right = self._moves[action]
         ahead = (cell[0] + down, cell[1] + right)
         return ahead if _is_free(free, ahead) else cell
+
+
+def drift(
+    env: Env, levels: Sequence[int], seed: int, explore: float, max_actions: int
+) -> list[np.ndarray]:
+    """Plans nothing but random actions, each held for a while; see `Planner`. For games without a grid."""
+    plans = []
+    for level in levels:
+        stray = Stray(1.0, env.num_actions, np.random.default_rng([seed, level]))
+        plans.append(np.array([stray.next() for _ in range(max_actions)], dtype=np.int64))
+    return plans
 
 
 def _is_free(free: np.ndarray, cell: tuple[int, int]) -> bool:

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from genie_lite.envs.expert import WalkExpert
+from genie_lite.envs.expert import WalkExpert, drift
 from genie_lite.envs.lookahead import JumpExpert
 from genie_lite.envs.procgen import ProcgenEnv
 from genie_lite.envs.protocol import Env, Planner
@@ -23,12 +23,13 @@ MAZE_MOVES = {"noop": (0, 0), "left": (0, -1), "right": (0, 1), "up": (1, 0), "d
 class Game:
     """One game.
 
-    open: an env with that many streams. plan: its expert. step_limit: actions that an episode may take when
+    open: an env with that many streams. plan: its expert. wander: somebody who strolls about. step_limit: actions that an episode may take when
     policies are scored. blind: actions of which the best one, always repeated, is the policy without eyes.
     """
 
     open: Callable[[int], Env]
     plan: Planner
+    wander: Planner
     step_limit: int
     blind: tuple[str, ...]
 
@@ -42,11 +43,12 @@ def _coinrun(num_envs: int) -> Env:
     return ProcgenEnv("coinrun", "easy", COINRUN_ACTIONS, num_envs)
 
 
+WANDER_CELLS = 5
 _RUN, _JUMP = (list(COINRUN_ACTIONS).index(name) for name in ("right", "right+up"))
 GAMES = {
-    "maze": Game(_maze, WalkExpert(MAZE_MOVES), 200, ("left", "right", "up", "down")),
-    "coinrun": Game(_coinrun, JumpExpert(_RUN, _JUMP), 200, ("right+up",)),
-    "toy": Game(ToyEnv, WalkExpert(TOY_MOVES), 40, ("left", "right", "up", "down")),
+    "maze": Game(_maze, WalkExpert(MAZE_MOVES), WalkExpert(MAZE_MOVES, WANDER_CELLS), 200, ("left", "right", "up", "down")),
+    "coinrun": Game(_coinrun, JumpExpert(_RUN, _JUMP), drift, 200, ("right+up",)),
+    "toy": Game(ToyEnv, WalkExpert(TOY_MOVES), WalkExpert(TOY_MOVES, WANDER_CELLS), 40, ("left", "right", "up", "down")),
 }
 
 

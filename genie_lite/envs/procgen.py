@@ -9,8 +9,7 @@ import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -96,14 +95,6 @@ class ProcgenEnv:
         """End the worker."""
         self._worker.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
 
 class _Worker:
     """The process and the two pipes to it; what it says on standard error is kept for the day it dies."""
@@ -115,7 +106,7 @@ class _Worker:
                 f"game engine: no Python at {python}; install the engine with `{INSTALL_COMMAND}`, "
                 f"or set {PYTHON_VARIABLE} to a Python that has procgen-mirror"
             )
-        self._complaints = tempfile.TemporaryFile()
+        self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 (open as long as the process)
         # Isolated (-I): a script's own folder would come first on its path, and there is a procgen.py in it.
         self._process = subprocess.Popen(
             [str(python), "-I", str(Path(wire.__file__).resolve())],
@@ -131,7 +122,9 @@ class _Worker:
                 f"game engine: {python} does not start it ({last}); install it again with `{INSTALL_COMMAND}`"
             ) from error
 
-    def ask(self, op: str, fields: Mapping[str, Any] | None = None, **arrays: np.ndarray) -> dict[str, np.ndarray]:
+    def ask(
+        self, op: str, fields: Mapping[str, Any] | None = None, **arrays: np.ndarray
+    ) -> dict[str, np.ndarray]:
         """One request, one reply."""
         return self._exchange({"op": op, **(fields or {})}, arrays)
 

@@ -25,7 +25,8 @@ MAX_STATE_BYTES = 2**20  # the engine's own bound
 GRID_SIDE = 31
 GRID_HEADER = np.array([GRID_SIDE, GRID_SIDE, GRID_SIDE**2], dtype="<i4").tobytes()
 WALL, SPACE, GOAL = 51, 100, 2
-MOVES = {1: (0, -1), 7: (0, 1), 3: (-1, 0), 5: (1, 0)}  # left, right, down, up; the engine's rows count upwards
+# Left, right, down, up; the engine's rows count upwards.
+MOVES = {1: (0, -1), 7: (0, 1), 3: (-1, 0), 5: (1, 0)}
 
 PLAYING, ENDED, SOLVED = 0, 1, 2
 STATE = struct.Struct("<Bbb")  # how it stands, row and column of the player (-1 without a grid)
@@ -66,7 +67,9 @@ def unpack(arrays):
     """The byte strings of `pack`."""
     ends = np.cumsum(arrays["sizes"])
     whole = arrays["bytes"].tobytes()
-    return [whole[end - size : end] for end, size in zip(ends.tolist(), arrays["sizes"].tolist())]
+    return [
+        whole[end - size : end] for end, size in zip(ends.tolist(), arrays["sizes"].tolist(), strict=True)
+    ]
 
 
 def _read(stream, size):
@@ -87,7 +90,7 @@ class Engine:
     def __init__(self, num_envs, game, mode, has_grid):
         self._game, self._mode, self._has_grid = game, mode, has_grid
         self._env = self._open(num_envs, MARK, MARK_SPAN)
-        self._mirror = self._open(1, MARK, MARK_SPAN) if has_grid else None
+        self._mirror = self._open(1, MARK, MARK_SPAN)
         self._templates = self._env.callmethod("get_state")
         self._seed_at = self._templates[0].index(np.array([MARK, MARK + MARK_SPAN], "<i4").tobytes())
         self._buffer = self._env._ffi.new("char[]", MAX_STATE_BYTES)
@@ -102,7 +105,7 @@ class Engine:
         levels = arrays["levels"]
         start, end = self._seed_at, self._seed_at + 8
         ranges = [np.array([level, level + 1], "<i4").tobytes() for level in levels]
-        states = [old[:start] + new + old[end:] for old, new in zip(self._templates, ranges)]
+        states = [old[:start] + new + old[end:] for old, new in zip(self._templates, ranges, strict=True)]
         self._env.callmethod("set_state", states)
         self._env.act(np.full(len(levels), RESET, np.int32))
         self._frames = self._observe()
@@ -136,7 +139,9 @@ class Engine:
         return {}, pack(
             [
                 STATE.pack(status, *cell) + (state if status == PLAYING else frame.tobytes())
-                for status, cell, state, frame in zip(self._status, self._cell, states, self._frames)
+                for status, cell, state, frame in zip(
+                    self._status, self._cell, states, self._frames, strict=True
+                )
             ]
         )
 
@@ -165,7 +170,7 @@ class Engine:
         return {}, {"free": self._free, "cell": self._cell, "goal": self._goal}
 
     def _open(self, num, start_level, num_levels):
-        from procgen import ProcgenGym3Env
+        from procgen import ProcgenGym3Env  # pyright: ignore[reportAttributeAccessIssue]
 
         return ProcgenGym3Env(
             num=num,
@@ -195,7 +200,9 @@ class Engine:
             info = self._env.get_info()
             for slot in np.flatnonzero(ended):
                 self._status[slot] = SOLVED if info[slot]["prev_level_complete"] else ENDED
-                assert (slot in ends) == (self._has_grid and self._status[slot] == SOLVED), f"lost track in {slot}"
+                assert (slot in ends) == (self._has_grid and self._status[slot] == SOLVED), (
+                    f"lost track in {slot}"
+                )
         return np.where(playing, reward, 0).astype(np.float32)
 
     def _ends(self, action, playing):

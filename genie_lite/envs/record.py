@@ -1,10 +1,13 @@
 """Record a game: video files without actions, as the internet would have them, and the actions in a file apart.
 
-    DIR/episode_{level:07d}.mp4    H.264, the frames alone; one file per episode
+    DIR/expert_{level:07d}.mp4     H.264, the frames alone; one file per episode: somebody who goes for the goal
+    DIR/wander_{level:07d}.mp4     the same of somebody who strolls about, if `wander` asks for it
     DIR/labels.parquet             row k: the action of frame k, that led to frame k + 1; the last frame has no row
     DIR/.record/                   config.json · one part per finished episode while recording · summary.json at the end
 
-An episode is planned by the game's expert and then played. What happens in it depends on the seed and the level
+An episode is planned by the game's expert, or its wanderer, and then played. Wanderers turn back and change
+their minds, so that no move can be told from the moves before: a world learnt from experts alone takes
+"go on" for an action. What happens in it depends on the seed and the level
 alone, so a recording that was killed goes on where it was, and the same seed gives the same bytes.
 """
 
@@ -15,7 +18,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -24,7 +26,7 @@ from genie_lite.artifact import write_json
 from genie_lite.config import Config
 from genie_lite.data.labels import write_labels
 from genie_lite.data.video import write_mp4
-from genie_lite.envs.games import game_of
+from genie_lite.envs.games import Game, game_of
 from genie_lite.envs.protocol import Env, Planner, fill
 from genie_lite.errors import UserError
 
@@ -38,7 +40,8 @@ class RecordConfig(Config):
 
     game: a name of `GAMES`. episodes: one per level, from the first level on. levels: half-open [first, end).
     seed: of everything that the expert draws. explore: share of actions that are exploratory.
-    max_frames: after so many an episode is cut off.
+    wander: share of episodes that stroll about instead of going for the goal. max_frames: after so many an
+    episode is cut off.
     """
 
     game: str
@@ -46,10 +49,11 @@ class RecordConfig(Config):
     levels: tuple[int, int]
     seed: int = Field(0, ge=0)
     explore: float = Field(0.3, ge=0, le=1)
+    wander: float = Field(0.0, ge=0, le=1)
     max_frames: int = Field(200, ge=2, le=500)  # the engine itself ends an episode of Maze after 500 actions
 
     @model_validator(mode="after")
-    def _levels_suffice(self) -> Self:
+    def _levels_suffice(self) -> "RecordConfig":
         first, end = self.levels
         if not 0 <= first < end:
             raise ValueError(f"levels: expected first:end with 0 <= first < end, found {first}:{end}")
@@ -86,9 +90,17 @@ class Episode:
     success: bool
 
 
-def video_name(level: int) -> str:
+def video_name(level: int, *, wanders: bool = False) -> str:
     """File name of a level's episode, and its `source` among the labels."""
-    return f"episode_{level:07d}.mp4"
+    return f"{'wander' if wanders else 'expert'}_{level:07d}.mp4"
+
+
+def _name(config: RecordConfig, level: int) -> str:
+    return video_name(level, wanders=_wanders(config, level))
+
+
+def _wanders(config: RecordConfig, level: int) -> bool:
+    return np.random.default_rng([config.seed, level, 1]).random() < config.wander
 
 
 def record(
@@ -107,19 +119,20 @@ def record(
     tell = progress or (lambda done, total: None)
     game = game_of(config.game)
     work = out / ".record"
-    _claim(out, work, config)
+    _refuse_other(out, work, config)
     levels = range(config.levels[0], config.levels[0] + config.episodes)
     summary = work / "summary.json"
-    if summary.is_file() and all((out / video_name(level)).is_file() for level in levels):
+    if summary.is_file() and all((out / _name(config, level)).is_file() for level in levels):
         tell(len(levels), len(levels))
         return RecordSummary(**json.loads(summary.read_text()))
     env = game.open(NUM_ENVS)  # always: CoinRun's expert tries as many plans as there are streams
     try:
-        _record_missing(env, game.plan, config, [*levels], out, work, tell)
+        write_json(work / "config.json", json.loads(config.model_dump_json()))
+        _record_missing(env, game, config, [*levels], out, work, tell)
         names = env.action_names
     finally:
         env.close()
-    return _finish(out, work, [*levels], names)
+    return _finish(config, out, work, [*levels], names)
 
 
 def play(env: Env, levels: list[int], plans: list[np.ndarray]) -> Iterator[Episode]:
@@ -147,7 +160,7 @@ def play(env: Env, levels: list[int], plans: list[np.ndarray]) -> Iterator[Episo
 
 def _record_missing(
     env: Env,
-    plan: Planner,
+    game: Game,
     config: RecordConfig,
     levels: list[int],
     out: Path,
@@ -155,33 +168,52 @@ def _record_missing(
     tell: Callable[[int, int], None],
 ) -> None:
     missing = [
-        level for level in levels if not (_part(work, level).is_file() and (out / video_name(level)).is_file())
+        level
+        for level in levels
+        if not (_part(work, level).is_file() and (out / _name(config, level)).is_file())
     ]
     done = len(levels) - len(missing)
     tell(done, len(levels))
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        for start in range(0, len(missing), env.num_envs):
-            batch = missing[start : start + env.num_envs]
+        for plan, batch in _batches(missing, env.num_envs, game, config):
             plans = plan(env, batch, config.seed, config.explore, config.max_frames - 1)
             episodes = play(env, batch, plans)
-            for _ in pool.map(lambda episode: _keep(episode, out, work, env.rate_hz), episodes):
+            for _ in pool.map(lambda episode: _keep(episode, config, out, work, env.rate_hz), episodes):
                 done += 1
                 tell(done, len(levels))
 
 
-def _keep(episode: Episode, out: Path, work: Path, rate_hz: float) -> None:
+def _batches(
+    levels: list[int], num_envs: int, game: Game, config: RecordConfig
+) -> Iterator[tuple[Planner, list[int]]]:
+    """Levels that fit side by side, all played in the same manner."""
+    for plan, chosen in (
+        (game.plan, [level for level in levels if not _wanders(config, level)]),
+        (game.wander, [level for level in levels if _wanders(config, level)]),
+    ):
+        for start in range(0, len(chosen), num_envs):
+            yield plan, chosen[start : start + num_envs]
+
+
+def _keep(episode: Episode, config: RecordConfig, out: Path, work: Path, rate_hz: float) -> None:
     """The video, then the part: an episode counts once both are there."""
     write_mp4(
-        out / video_name(episode.level), episode.frames, rate_hz, gop=GOP, crf=CRF, pixel_format="yuv444p"
+        out / _name(config, episode.level), episode.frames, rate_hz, gop=GOP, crf=CRF, pixel_format="yuv444p"
     )
     part = {"actions": episode.actions.tolist(), "success": episode.success}
     write_json(_part(work, episode.level), part)
 
 
-def _finish(out: Path, work: Path, levels: list[int], names: tuple[str, ...]) -> RecordSummary:
+def _finish(
+    config: RecordConfig, out: Path, work: Path, levels: list[int], names: tuple[str, ...]
+) -> RecordSummary:
     """Gather the parts into the label file; the summary, written last, says that all is there."""
     parts = [json.loads(_part(work, level).read_text()) for level in levels]
-    rows = [(video_name(level), k) for level, part in zip(levels, parts, strict=True) for k in range(len(part["actions"]))]
+    rows = [
+        (_name(config, level), k)
+        for level, part in zip(levels, parts, strict=True)
+        for k in range(len(part["actions"]))
+    ]
     actions = np.array([action for part in parts for action in part["actions"]], dtype=np.int64)
     write_labels(
         out / LABELS_FILE,
@@ -204,8 +236,8 @@ def _finish(out: Path, work: Path, levels: list[int], names: tuple[str, ...]) ->
     return summary
 
 
-def _claim(out: Path, work: Path, config: RecordConfig) -> None:
-    """Take an empty folder, or one that this very recording was begun in."""
+def _refuse_other(out: Path, work: Path, config: RecordConfig) -> None:
+    """Only an empty folder will do, or one that this very recording was begun in."""
     path = work / "config.json"
     wanted = json.loads(config.model_dump_json())
     if path.is_file():
@@ -218,7 +250,6 @@ def _claim(out: Path, work: Path, config: RecordConfig) -> None:
             )
     elif any(out.glob("*")):
         raise UserError(f"{out}: expected an empty or a new folder; give another one")
-    write_json(path, wanted)
 
 
 def _part(work: Path, level: int) -> Path:

@@ -87,7 +87,10 @@ def _base_python() -> str:
     for version in PYTHONS:
         found = shutil.which(f"python{version}")
         # A version manager's stand-in may be on the path without the version behind it.
-        if found and subprocess.run([found, "-c", "import venv, ensurepip"], capture_output=True).returncode == 0:
+        if (
+            found
+            and subprocess.run([found, "-c", "import venv, ensurepip"], capture_output=True).returncode == 0
+        ):
             return found
     raise UserError(
         f"game engine: {ENGINE} needs Python {' or '.join(PYTHONS)}, this is {platform.python_version()}; "

@@ -18,7 +18,6 @@ __all__ = ["Callback", "L", "OptimizerLRScheduler", "quiet_lightning"]
 # What Lightning warns of although it was chosen on purpose, or is nobody's to mend here.
 HARMLESS = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
-    r"torch\.distributed\.nn\.functional\.all_reduce is deprecated",  # its replacement is private to torch
 )
 
 

@@ -40,19 +40,23 @@ def commands(home: Path, monkeypatch: pytest.MonkeyPatch) -> list[Sequence[str]]
 
 @pytest.mark.parametrize("game", ["maze", "coinrun"])
 def test_a_missing_engine_is_told_with_the_command_that_installs_it(home: Path, game: str) -> None:
-    with pytest.raises(UserError, match="no Python at .*python -m genie_lite.envs.setup") as caught:
+    with pytest.raises(UserError, match=r"no Python at .*python -m genie_lite.envs.setup") as caught:
         make(game, 1)
     assert str(home) in str(caught.value)
 
 
 def test_a_python_without_the_engine_is_told_from_a_missing_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(setup.PYTHON_VARIABLE, sys.executable)
-    with pytest.raises(UserError, match="No module named 'procgen'.*python -m genie_lite.envs.setup") as caught:
+    with pytest.raises(
+        UserError, match=r"No module named 'procgen'.*python -m genie_lite.envs.setup"
+    ) as caught:
         make("maze", 1)
     assert "\n" not in str(caught.value)
 
 
-def test_the_engine_is_looked_for_in_the_home_unless_told(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_engine_is_looked_for_in_the_home_unless_told(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert setup.engine_python() == home / "procgen" / "bin" / "python"
     monkeypatch.setenv(setup.PYTHON_VARIABLE, "/elsewhere/python")
     assert setup.engine_python() == Path("/elsewhere/python")
@@ -61,7 +65,11 @@ def test_the_engine_is_looked_for_in_the_home_unless_told(home: Path, monkeypatc
 def test_setup_installs_the_pinned_engine_once(home: Path, commands: list[Sequence[str]]) -> None:
     python = setup.setup_engine()
     assert python == home / "procgen" / "bin" / "python"
-    assert [command[-1] for command in commands] == [str(home / "procgen"), "procgen-mirror", "import procgen"]
+    assert [command[-1] for command in commands] == [
+        str(home / "procgen"),
+        "procgen-mirror",
+        "import procgen",
+    ]
     assert str(setup.CONSTRAINTS) in commands[1]
     pinned = setup.CONSTRAINTS.read_text().splitlines()
     assert {"procgen-mirror==0.10.7", "numpy==1.26.4"} <= set(pinned)
@@ -86,7 +94,9 @@ def test_setup_makes_an_environment_of_other_versions_anew(home: Path, commands:
     assert len(commands) == 6
 
 
-def test_a_failed_installation_leaves_no_marker_and_one_line(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_installation_leaves_no_marker_and_one_line(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(setup, "_base_python", lambda: sys.executable)
     monkeypatch.setattr(setup, "ENGINE", "../not-a-requirement")
     with pytest.raises(UserError, match="failed with code") as caught:
@@ -98,7 +108,7 @@ def test_a_failed_installation_leaves_no_marker_and_one_line(home: Path, monkeyp
 def test_without_a_python_that_has_wheels_setup_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(setup.platform, "python_version", lambda: "3.14.1")
     monkeypatch.setattr(setup.shutil, "which", lambda name: None)
-    with pytest.raises(UserError, match="needs Python 3.11 or 3.12, this is 3.14.1"):
+    with pytest.raises(UserError, match=r"needs Python 3.11 or 3.12, this is 3.14.1"):
         setup._base_python()
 
 

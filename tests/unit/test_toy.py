@@ -76,7 +76,7 @@ def test_the_expert_takes_a_shortest_way_and_the_end_stays() -> None:
     shortest = [distances(layout.free, layout.cell)[layout.goal] for layout in env.layouts()]
     assert [len(plan) for plan in plans] == shortest
     assert min(shortest) >= NEAREST_GOAL
-    reward = np.zeros(len(LEVELS))
+    step, reward = env.step(np.zeros(len(LEVELS), np.int64)), np.zeros(len(LEVELS))
     for k in range(max(shortest) + 3):
         step = env.step(np.array([plan[k] if k < len(plan) else 1 for plan in plans]))
         reward += step.reward

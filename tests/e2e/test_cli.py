@@ -1,0 +1,250 @@
+"""The command line as a user meets it: the README's own commands, in their order, on the toy world."""
+
+import hashlib
+import json
+import shlex
+from pathlib import Path
+
+import av
+import pyarrow.parquet as pq
+import pytest
+
+from genie_lite.data.labels import read_labels
+from tests.command_line import Outcome, call, start
+from tests.lerobot_fixture import write_lerobot
+from tests.unit.test_readme import ROOT, commands_of
+from tests.videos import moving_square, write
+
+ENGINES = ("make ", "genie-lite run recipes/video", "genie-lite run recipes/g1")
+RUN = Path("runs") / "toy-demo"
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the repository's recipes in it, as after a clone."""
+    folder = tmp_path_factory.mktemp("clone")
+    (folder / "recipes").symlink_to(ROOT / "recipes")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def readme(place: Path) -> dict[str, Outcome]:
+    """What each command of the README left, run one after another; those of other tests left out."""
+    lines = [line for line in commands_of(ROOT / "README.md") if not line.startswith(ENGINES)]
+    return {line: start(*shlex.split(line)[1:], folder=place) for line in lines}
+
+
+def outcome_of(readme: dict[str, Outcome], beginning: str) -> Outcome:
+    return next(outcome for line, outcome in readme.items() if line.startswith(f"genie-lite {beginning}"))
+
+
+def test_every_command_of_the_readme_works(readme: dict[str, Outcome]) -> None:
+    assert {line: outcome.err for line, outcome in readme.items() if outcome.code} == {}
+
+
+def test_a_recording_keeps_actions_apart_from_the_video(readme: dict[str, Outcome], place: Path) -> None:
+    videos = sorted((place / "videos").glob("*.mp4"))
+    labels = read_labels(place / "videos" / "labels.parquet")
+    assert len(videos) == 20
+    assert set(labels.sources) == {video.name for video in videos}
+    with av.open(str(videos[0])) as container:
+        assert [stream.type for stream in container.streams] == ["video"]
+        frames = sum(1 for _ in container.decode(video=0))
+    assert (labels.sources == videos[0].name).sum() == frames - 1
+
+
+def test_ingest_gives_every_source_a_row(readme: dict[str, Outcome], place: Path) -> None:
+    rows = [json.loads(line) for line in (place / "shards" / "manifest.jsonl").read_text().splitlines()]
+    index = json.loads((place / "shards" / "shards.json").read_text())
+    assert len(rows) == 20
+    assert {row["status"] for row in rows} <= {"ingested", "filtered", "quarantined"}
+    for shard in index["shards"]:
+        content = (place / "shards" / shard["file"]).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == shard["sha256"]
+
+
+def test_the_report_holds_what_it_promises(readme: dict[str, Outcome], place: Path) -> None:
+    report = json.loads((place / RUN / "report.json").read_text())
+    stages = {"record", "ingest", "tokenizer", "lam", "dynamics", "extract", "adapt", "evaluate"}
+    assert report["seconds"].keys() >= stages
+    assert report["tokenizer"]["psnr_db"] > 10
+    assert 1 <= report["lam"]["codes_used"] <= 8
+    assert 1 <= report["lam"]["perplexity"] <= 8
+    for arm in ("code", "embedding", "majority", "random_lam", "supervised"):
+        assert report["probe"][arm].keys() >= {"mean", "low", "high"}
+    for curve in ("psnr_db", "copy_last_psnr_db"):
+        assert report["rollout"][curve].keys() >= {"1", "4"}
+    assert report["control"]["delta_psnr_db"].keys() >= {"mean", "low", "high"}
+    assert report["policy"].keys() >= {"latent", "random", "blind", "bc", "idm", "oracle"}
+    for arm in report["policy"].values():
+        assert arm.keys() >= {"mean", "low", "high", "episodes"}
+        assert 0 <= arm["low"] <= arm["mean"] <= arm["high"] <= 1
+    assert report["hashes"].keys() >= {"tokenizer", "lam", "dynamics", "shards", "labels", "adapt"}
+
+
+def test_the_report_is_one_page_that_needs_nothing_else(readme: dict[str, Outcome], place: Path) -> None:
+    page = (place / RUN / "report.html").read_text()
+    assert "data:image/webp;base64," in page
+    assert not [part for part in ("<script src", "<link ", 'src="http', "url(http") if part in page]
+
+
+def test_what_is_finished_is_found_and_skipped(readme: dict[str, Outcome], place: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (place / RUN).rglob("model.safetensors")}
+    again = outcome_of(readme, "train recipes/toy/demo.yaml --stage lam")
+    assert "lam: finished before" in again.err
+    assert outcome_of(readme, "evaluate").err.count("evaluate: finished before") == 1
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert len(before) == 3
+
+
+def test_evaluate_prints_one_json_object(readme: dict[str, Outcome]) -> None:
+    tree = json.loads(outcome_of(readme, "evaluate").out)
+    assert tree["lam"]["num_codes"] == 8
+
+
+def test_extract_describes_every_transition(readme: dict[str, Outcome], place: Path) -> None:
+    table = pq.read_table(sorted((place / "latents").glob("*.parquet")))
+    assert {"source", "frame_index", "timestamp_s", "code", "embedding", "valid"} <= set(table.column_names)
+    manifest = json.loads((place / "latents" / "manifest.json").read_text())
+    valid = table["valid"].to_numpy()
+    code = table["code"].to_numpy()
+    assert manifest["counts"]["transitions"] == valid.sum() > 0
+    assert set(code[valid]) <= set(range(8))
+    assert (code[~valid] == -1).all()
+
+
+def test_adapt_stays_within_its_budget(readme: dict[str, Outcome], place: Path) -> None:
+    summary = json.loads((place / "policy" / "adapt.json").read_text())
+    assert summary["labels"]["transitions"] == 100
+    assert (place / "policy" / "policy.safetensors").is_file()
+
+
+def test_a_rollout_is_what_it_says(readme: dict[str, Outcome], place: Path) -> None:
+    told = json.loads(outcome_of(readme, "rollout").out)
+    content = (place / "rollout.mp4").read_bytes()
+    assert told["sha256"] == hashlib.sha256(content).hexdigest()
+    assert told["frames_per_s"] > 0
+    with av.open(str(place / "rollout.mp4")) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 16
+
+
+def test_a_rollout_repeats_itself_and_follows_its_seed(readme: dict[str, Outcome], place: Path) -> None:
+    def sha256(seed: int) -> str:
+        arguments = ["--codes", "0,3,3,1", "--frames", "16", "--seed", seed, "--out", f"{seed}.mp4", "--json"]
+        return json.loads(start("rollout", RUN, "--start", "videos", *map(str, arguments), folder=place).out)[
+            "sha256"
+        ]
+
+    told = json.loads(outcome_of(readme, "rollout").out)["sha256"]
+    assert sha256(0) == told
+    assert sha256(1) != told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["evaluate", RUN / "lam"], ["the folder of one stage"]),
+        (["report", RUN / "lam"], ["lam"]),
+        (["extract", RUN, "nowhere", "--out", "x"], ["nowhere", "no such file or folder"]),
+        (["adapt", RUN, "--labels", "shards", "--out", "x"], ["shards", "labels.parquet"]),
+        (["run", "recipes/toy/demo.yaml", "lam.train.steps=7"], ["lam", "steps", "choose another run name"]),
+        (
+            ["train", "recipes/toy/demo.yaml", "--stage", "dynamics", "name=other"],
+            ["tokenizer", "artifact.json"],
+        ),
+    ],
+)
+def test_mistakes_with_a_run_are_told_in_a_line(
+    readme: dict[str, Outcome],
+    place: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str | Path],
+    words: list[str],
+) -> None:
+    monkeypatch.chdir(place)
+    outcome = call(*arguments)
+    assert outcome.code == 2, outcome.err
+    assert "Traceback" not in outcome.err
+    assert [word for word in words if word not in outcome.last_line] == []
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [("--codes", "0,8", ["expected integers from 0 to 7"]), ("--start", "short.mp4", ["too short"])],
+)
+def test_a_rollout_refuses_what_it_cannot_do(
+    readme: dict[str, Outcome],
+    place: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    option: str,
+    value: str,
+    words: list[str],
+) -> None:
+    monkeypatch.chdir(place)
+    write(place / "short.mp4", moving_square(1))
+    options = {"--start": "videos", "--codes": "0", "--frames": "2", "--out": "x.mp4"} | {option: value}
+    outcome = call("rollout", RUN, *(part for pair in options.items() for part in pair))
+    assert outcome.code == 2, outcome.err
+    assert [word for word in words if word not in outcome.last_line] == []
+
+
+def tiny(stage: str, **more: object) -> list[str]:
+    """Changes that make a stage of any recipe a matter of seconds."""
+    changes = {
+        "steps": 4,
+        "batch": 4,
+        "clip_frames": 8,
+        "warmup_steps": 1,
+        "precision": "32-true",
+        "val_clips": 2,
+    }
+    train = [f"{stage}.train.{key}={value}" for key, value in (changes | more).items()]
+    size = [f"{stage}.model.{key}={value}" for key, value in {"width": 32, "depth": 1, "heads": 2}.items()]
+    return [*train, *size, *([f"{stage}.model.frame_hw=[32, 32]"] if stage != "dynamics" else [])]
+
+
+TINY = [
+    *(change for stage in ("tokenizer", "lam", "dynamics") for change in tiny(stage)),
+    "data.ingest.size_px=32",
+    "data.ingest.min_frames=8",
+    "evaluate.clips=2",
+    "evaluate.horizon=4",
+    "wandb=off",
+]
+
+
+def test_a_folder_of_videos_without_labels_becomes_a_report(place: Path) -> None:
+    """The recipe for anybody's folder, with one broken file in it."""
+    for number, ground in enumerate(("blue", "green", "grey")):
+        whole = write(
+            place / "mine" / "deep" / f"{number}.mp4", moving_square(30, ground=ground)
+        ).read_bytes()
+    (place / "mine" / "broken.mp4").write_bytes(whole[: len(whole) // 2])
+    outcome = start("run", "recipes/video/small.yaml", "data.source=mine", *TINY, "--json", folder=place)
+    assert outcome.code == 0, outcome.err
+    report = json.loads((place / "runs" / "video-small" / "report.json").read_text())
+    assert not {"probe", "policy"} & report.keys()
+    assert "No labels were given" in report["about"]["lines"]["left out"]
+    assert json.loads(outcome.out)["answer"] == report["verdict"]["answer"]
+
+
+def test_a_robot_with_a_few_labels_becomes_a_report(place: Path) -> None:
+    """The robot's recipe on a tiny dataset of the same layout: R² per joint group, beside its rivals."""
+    write_lerobot(place / "robot", num_episodes=6, num_frames=24)
+    changes = [
+        "lam.model.code.levels=[4, 4]",
+        "adapt.labels_episodes=2",
+        "adapt.idm.steps=4",
+        "adapt.idm.precision=32-true",
+        "adapt.policy.steps=4",
+        "adapt.policy.precision=32-true",
+        "adapt.mapping.steps=20",
+    ]
+    outcome = start("run", "recipes/g1/run.yaml", "data.source=robot", *TINY, *changes, folder=place)
+    assert outcome.code == 0, outcome.err
+    report = json.loads((place / "runs" / "g1" / "report.json").read_text())
+    assert report["probe_about"]["kind"] == "r2"
+    rivals = {"mean", "hold_last", "supervised_few", "supervised"}
+    assert report["probe"].keys() >= {"code", "embedding", "adapted", *rivals}
+    assert report["probe_groups"]["adapted"].keys() == {"left_arm", "right_arm", "left_hand", "right_hand"}
+    assert "policy" not in report

@@ -1,0 +1,126 @@
+"""Every shipped recipe loads, builds and can take a step; its header says how to run it."""
+
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+
+from genie_lite.config import dump, load
+from genie_lite.models import dynamics, lam, tokenizer
+from genie_lite.nn.quantize import FSQConfig
+from genie_lite.recipe import Recipe, load_recipe
+from tests.command_line import parse
+
+ROOT = Path(__file__).parents[2]
+RECIPES = sorted((ROOT / "recipes").rglob("*.yaml"))
+HEADER = ("run", "needs", "takes", "expect")
+
+every_recipe = pytest.mark.parametrize(
+    "path", RECIPES, ids=[f"{path.parent.name}/{path.stem}" for path in RECIPES]
+)
+
+
+def test_recipes_are_found() -> None:
+    assert len(RECIPES) >= 7
+    assert len({load_recipe(path).name for path in RECIPES}) == len(RECIPES), "two recipes share a run folder"
+
+
+@every_recipe
+def test_it_loads_and_survives_being_written(path: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(path)
+    (tmp_path / "recipe.yaml").write_text(dump(recipe))
+    assert load(tmp_path / "recipe.yaml", Recipe) == recipe
+
+
+@every_recipe
+def test_its_header_says_how_to_run_it(path: Path) -> None:
+    lines = [line.removeprefix("#").strip() for line in path.read_text().splitlines() if line.startswith("#")]
+    said = {line.partition(":")[0]: line.partition(":")[2].strip() for line in lines if ":" in line}
+    assert all(said.get(part) for part in HEADER), f"expected {HEADER}, found {list(said)}"
+    program, command, recipe, *_ = shlex.split(said["run"])
+    assert (program, command, recipe) == ("genie-lite", "run", str(path.relative_to(ROOT)))
+    parse(said["run"])
+
+
+@every_recipe
+def test_its_models_can_be_built(path: Path) -> None:
+    recipe = load_recipe(path)
+    kinds = {recipe.tokenizer.model.code.kind, recipe.lam.model.code.kind}
+    # Full size without memory for it; the library's FSQ counts its codes on the way, which needs numbers.
+    with torch.device("cpu" if "fsq" in kinds else "meta"):
+        tokens, actions = (
+            tokenizer.VideoTokenizer(recipe.tokenizer.model),
+            lam.LatentActionModel(recipe.lam.model),
+        )
+        sizes = dynamics.DynamicsSizes(
+            vocabulary=tokens.num_codes, num_tokens=tokens.num_tokens, code_dim=actions.code_dim
+        )
+        world = dynamics.DynamicsModel(dynamics.DynamicsSpec(model=recipe.dynamics.model, sizes=sizes))
+    assert (
+        min(sum(weight.numel() for weight in model.parameters()) for model in (tokens, actions, world)) > 1000
+    )
+
+
+@every_recipe
+def test_its_models_take_a_step_at_a_tiny_size(path: Path) -> None:
+    """The recipe's kinds and weights, with few and narrow layers on small frames."""
+    recipe = load_recipe(path)
+    torch.manual_seed(0)
+    frames = torch.rand(2, 3, 3, 32, 32)
+    small = {"frame_hw": (32, 32), "width": 32, "depth": 1, "heads": 2}
+    tokens = tokenizer.VideoTokenizer(recipe.tokenizer.model.model_copy(update=small))
+    actions = lam.LatentActionModel(recipe.lam.model.model_copy(update=small))
+    sizes = dynamics.DynamicsSizes(
+        vocabulary=tokens.num_codes, num_tokens=tokens.num_tokens, code_dim=actions.code_dim
+    )
+    shape = recipe.dynamics.model.model_copy(update={"width": 32, "depth": 1, "heads": 2})
+    world = dynamics.DynamicsModel(dynamics.DynamicsSpec(model=shape, sizes=sizes))
+    index, codes = tokens.encode(frames).index, actions.encode(frames).vector.detach()
+    generator = torch.Generator().manual_seed(0)
+    losses = {
+        tokens: lambda: tokenizer.objective(tokens(frames), frames, recipe.tokenizer.weights),
+        actions: lambda: lam.objective(actions(frames), frames, recipe.lam.weights),
+        world: lambda: dynamics.objective(world(index, codes, generator), index, recipe.dynamics.weights),
+    }
+    for model, loss in losses.items():
+        before = {name: weight.clone() for name, weight in model.named_parameters()}
+        loss().total.backward()
+        torch.optim.AdamW(model.parameters(), lr=0.1).step()
+        assert any(not torch.equal(before[name], weight) for name, weight in model.named_parameters())
+
+
+@every_recipe
+def test_it_can_be_ingested_and_measured(path: Path) -> None:
+    """What a recipe measures must fit into the shortest shots that it keeps, or nothing may be left to measure."""
+    recipe = load_recipe(path)
+    asked = recipe.evaluate.prompt_frames + recipe.evaluate.horizon
+    assert asked <= recipe.data.ingest.min_frames
+    for stage in (recipe.tokenizer, recipe.lam, recipe.dynamics):
+        assert stage.train.clip_frames <= recipe.data.ingest.min_frames
+
+
+def test_coinrun_grows_by_size_alone() -> None:
+    sizes = [
+        load_recipe(ROOT / "recipes" / "coinrun" / f"{size}.yaml") for size in ("tiny", "small", "paper")
+    ]
+    widths = [recipe.dynamics.model.width for recipe in sizes]
+    assert widths == sorted(set(widths))
+    assert len({recipe.record.game for recipe in sizes if recipe.record}) == 1
+
+
+def test_the_paper_recipe_has_the_papers_sizes() -> None:
+    """Genie, arXiv:2402.15391, appendix F."""
+    recipe = load_recipe(ROOT / "recipes" / "coinrun" / "paper.yaml")
+    models = (recipe.tokenizer.model, recipe.lam.model, recipe.dynamics.model)
+    assert [(model.depth, model.width, model.heads) for model in models] == [
+        (8, 512, 8),
+        (8, 512, 8),
+        (12, 512, 8),
+    ]
+    for code, num_codes in ((recipe.tokenizer.model.code, 1024), (recipe.lam.model.code, 6)):
+        assert not isinstance(code, FSQConfig)
+        assert (code.num_codes, code.dim) == (num_codes, 32)
+    assert (recipe.tokenizer.model.patch, recipe.lam.model.patch) == (4, 16)
+    assert [stage.train.batch for stage in (recipe.tokenizer, recipe.lam, recipe.dynamics)] == [48, 36, 36]
+    assert recipe.adapt.labels_budget == 200
