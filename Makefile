@@ -7,12 +7,11 @@ SHELL := bash
 
 VENV := .venv
 BIN := $(VENV)/bin
-ENGINE_HOME := $(CURDIR)/.engine
 
 # Threads that spin while they wait slow two processes on two cores many times over.
 export OMP_WAIT_POLICY := passive
 # The game engine lives in an environment of its own, so that its old pins never reach this one.
-export GENIE_LITE_HOME ?= $(ENGINE_HOME)
+export GENIE_LITE_HOME ?= $(HOME)/.cache/genie_lite
 
 # The first interpreter that is new enough and can make environments; 3.11 is what the constraints were tested on.
 PYTHON ?= $(shell for each in python3.11 python3.12 python3.13 python3 python; do \
@@ -25,7 +24,7 @@ ENGINE := $(GENIE_LITE_HOME)/procgen/engine.json
 help: ## list the tasks
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 14
 
-setup: $(ENVIRONMENT) $(ENGINE) ## make the environment in .venv and the game engine's in .engine
+setup: $(ENVIRONMENT) $(ENGINE) ## make the environment in .venv and the game engine's in ~/.cache/genie_lite
 
 demo: setup ## record a game, train everything, write the report (20 minutes on 2 CPU cores)
 	$(BIN)/genie-lite run recipes/maze/demo.yaml

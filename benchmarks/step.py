@@ -18,14 +18,15 @@ import torch
 
 from genie_lite.recipe import Recipe, load_recipe
 from genie_lite.train.config import TrainConfig
-from genie_lite.train.framework import L
-from genie_lite.train.module import DynamicsModule, LAMModule, TokenizerModule
+from genie_lite.train.module import DynamicsModule, LAMModule, StageModule, TokenizerModule
 from genie_lite.train.optim import build_optimizer
 
 
 def main() -> None:
     """Parse the command line and print a row per stage."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("recipes", nargs="+", type=Path)
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
@@ -67,7 +68,9 @@ def _batch(recipe: Recipe, stage: str, dynamics: DynamicsModule) -> tuple[torch.
     return tokens, torch.randn(train.batch, train.clip_frames - 1, sizes.code_dim)
 
 
-def _stepper(module: L.LightningModule, train: TrainConfig, batch: tuple[torch.Tensor, ...]) -> Callable[[], None]:
+def _stepper(
+    module: L.LightningModule, train: TrainConfig, batch: tuple[torch.Tensor, ...]
+) -> Callable[[], None]:
     from genie_lite.models import dynamics, lam, tokenizer
 
     optimizer, _ = build_optimizer(module.model, train)

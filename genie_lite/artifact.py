@@ -120,20 +120,28 @@ def read_artifact(folder: Path, stage: str) -> Artifact:
     """
     path = folder / "artifact.json"
     if not path.is_file():
-        raise UserError(f"{folder}: no finished {stage} here (artifact.json is missing); train it, or check the path")
+        raise UserError(
+            f"{folder}: no finished {stage} here (artifact.json is missing); train it, or check the path"
+        )
     try:
         tree = json.loads(path.read_text())
         found, version = tree["stage"], tree["format"]
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: not a genie_lite manifest; expected JSON with 'format' and 'stage'") from error
+        raise UserError(
+            f"{path}: not a genie_lite manifest; expected JSON with 'format' and 'stage'"
+        ) from error
     if found != stage:
         raise UserError(f"{folder}: expected stage '{stage}', found '{found}'; pass the {stage} folder")
     if version != FORMAT:
-        raise UserError(f"{path}: format {version}, this version reads {FORMAT}; train again or use the version that wrote it")
+        raise UserError(
+            f"{path}: format {version}, this version reads {FORMAT}; train again or use the version that wrote it"
+        )
     if not (folder / "model.safetensors").is_file():
         raise UserError(f"{folder}: model.safetensors is missing; copy the whole folder or train again")
     if sha256_of(folder / "model.safetensors") != tree["weights"]["sha256"]:
-        raise UserError(f"{folder / 'model.safetensors'}: does not match the sha256 in artifact.json; copy it again")
+        raise UserError(
+            f"{folder / 'model.safetensors'}: does not match the sha256 in artifact.json; copy it again"
+        )
     return Artifact(
         folder=folder,
         stage=stage,

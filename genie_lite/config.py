@@ -105,11 +105,15 @@ def _explain(error: ValidationError, schema: type[BaseModel], where: str) -> str
         return f"{where}: {key}: missing; add it to the recipe"
     if first["type"] == "union_tag_not_found":
         return f"{where}: {key}: needs kind: one of {', '.join(_kinds(models, path[-1]))}"
+    context = first.get("ctx", {})
     if first["type"] == "union_tag_invalid":
-        return f"{where}: {key}: kind: found {first['ctx']['tag']!r}, expected one of {first['ctx']['expected_tags']}"
+        about = first.get("ctx", {})
+        return f"{where}: {key}: kind: found {about['tag']!r}, expected one of {about['expected_tags']}"
     found = first.get("input")
     if first["type"] == "float_type" and isinstance(found, str) and _is_number(found):
-        return f"{where}: {key}: '{found}' is text; YAML 1.1 needs a dot and a sign: write {_yaml_number(found)}"
+        return (
+            f"{where}: {key}: '{found}' is text; YAML 1.1 needs a dot and a sign: write {_yaml_number(found)}"
+        )
     message = first["msg"].removeprefix("Value error, ")
     return f"{where}: {key}: found {found!r}; {message}" if key else f"{where}: {message}"
 

@@ -5,13 +5,17 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
-def pixel_loss(prediction: Float[Tensor, "b t c h w"], target: Float[Tensor, "b t c h w"]) -> Float[Tensor, ""]:
+def pixel_loss(
+    prediction: Float[Tensor, "b t c h w"], target: Float[Tensor, "b t c h w"]
+) -> Float[Tensor, ""]:
     """Mean squared error of [0, 1] pixels; 0 for equal frames, 1 for black against white."""
     return F.mse_loss(prediction.float(), target)
 
 
 def motion_loss(
-    prediction: Float[Tensor, "b k c h w"], target: Float[Tensor, "b k c h w"], previous: Float[Tensor, "b k c h w"]
+    prediction: Float[Tensor, "b k c h w"],
+    target: Float[Tensor, "b k c h w"],
+    previous: Float[Tensor, "b k c h w"],
 ) -> Float[Tensor, ""]:
     """Squared error weighted by how much each pixel changed since the previous frame.
 

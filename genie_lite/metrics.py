@@ -6,13 +6,17 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 
-def psnr_db(prediction: Float[Tensor, "*rows c h w"], target: Float[Tensor, "*rows c h w"]) -> Float[Tensor, "*rows"]:
+def psnr_db(
+    prediction: Float[Tensor, "*rows c h w"], target: Float[Tensor, "*rows c h w"]
+) -> Float[Tensor, "*rows"]:
     """Peak signal-to-noise ratio of each frame in dB, pixels in [0, 1]; equal frames give 100."""
     error = (prediction.float().clamp(0, 1) - target.float()).square().mean(dim=(-3, -2, -1))
     return -10 * torch.log10(error.clamp_min(1e-10))
 
 
-def ssim(prediction: Float[Tensor, "*rows c h w"], target: Float[Tensor, "*rows c h w"]) -> Float[Tensor, "*rows"]:
+def ssim(
+    prediction: Float[Tensor, "*rows c h w"], target: Float[Tensor, "*rows c h w"]
+) -> Float[Tensor, "*rows"]:
     """Structural similarity of each frame in [-1, 1]; equal frames give 1.
 
     Source: Wang et al. 2004, as torchmetrics computes it (Gaussian window, sigma 1.5).
@@ -23,7 +27,11 @@ def ssim(prediction: Float[Tensor, "*rows c h w"], target: Float[Tensor, "*rows 
     from torchmetrics.functional.image import structural_similarity_index_measure
 
     rows = prediction.shape[:-3]
-    flat = rearrange(prediction.float().clamp(0, 1), "... c h w -> (...) c h w") if rows else prediction[None].float()
+    flat = (
+        rearrange(prediction.float().clamp(0, 1), "... c h w -> (...) c h w")
+        if rows
+        else prediction[None].float()
+    )
     true = rearrange(target.float(), "... c h w -> (...) c h w") if rows else target[None].float()
     value = structural_similarity_index_measure(flat, true, data_range=1.0, reduction="none")
     assert isinstance(value, Tensor)

@@ -82,7 +82,9 @@ def record(
 ) -> dict[str, Any]:
     """Record a game into `out`: mp4 files without actions, and labels.parquet."""
     tree = {"game": game, "episodes": episodes, "levels": list(levels), "seed": seed}
-    config = parse({**tree, "explore": explore, "wander": wander, "max_frames": max_frames}, RecordConfig, "record")
+    config = parse(
+        {**tree, "explore": explore, "wander": wander, "max_frames": max_frames}, RecordConfig, "record"
+    )
     with bar(f"record {game}") as show:
         summary = record_game(config, out, progress=show)
     return dataclasses.asdict(summary) | {"out": str(out)}

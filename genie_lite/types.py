@@ -45,7 +45,9 @@ class Loss:
     def weigh(cls, terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> "Loss":
         """Sum `weights[name] * terms[name]`: no term without a weight, no weight without a term."""
         assert terms.keys() == weights.keys(), (sorted(terms), sorted(weights))
-        total = sum((weights[name] * term for name, term in terms.items()), start=0.0 * next(iter(terms.values())))
+        total = sum(
+            (weights[name] * term for name, term in terms.items()), start=0.0 * next(iter(terms.values()))
+        )
         return cls(total=total, terms=dict(terms))
 
 

@@ -45,7 +45,9 @@ def lam(seed: int = 0, inject: InjectKind = "token", window: int = 3) -> LatentA
     )
 
 
-def dynamics(seed: int = 0, inject: InjectKind = "token", window: int = 3, corruption: float = 0.0) -> DynamicsModel:
+def dynamics(
+    seed: int = 0, inject: InjectKind = "token", window: int = 3, corruption: float = 0.0
+) -> DynamicsModel:
     """A dynamics model that fits `tokenizer()` and `lam()`."""
     torch.manual_seed(seed)
     model = DynamicsConfig(width=16, depth=2, heads=2, window=window, inject=inject, corruption=corruption)

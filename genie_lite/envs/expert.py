@@ -99,7 +99,9 @@ class WalkExpert:
             actions.append(action)
         return np.array(actions, dtype=np.int64)
 
-    def _somewhere(self, free: np.ndarray, cell: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
+    def _somewhere(
+        self, free: np.ndarray, cell: tuple[int, int], rng: np.random.Generator
+    ) -> tuple[int, int]:
         """A random cell near by, or this one if there is no other."""
         away = distances(free, cell)
         near = np.argwhere((away > 0) & (away <= (self._wander_cells or 0)))
@@ -118,9 +120,7 @@ class WalkExpert:
         return ahead if _is_free(free, ahead) else cell
 
 
-def drift(
-    env: Env, levels: Sequence[int], seed: int, explore: float, max_actions: int
-) -> list[np.ndarray]:
+def drift(env: Env, levels: Sequence[int], seed: int, explore: float, max_actions: int) -> list[np.ndarray]:
     """Plans nothing but random actions, each held for a while; see `Planner`. For games without a grid."""
     plans = []
     for level in levels:

@@ -23,8 +23,9 @@ MAZE_MOVES = {"noop": (0, 0), "left": (0, -1), "right": (0, 1), "up": (1, 0), "d
 class Game:
     """One game.
 
-    open: an env with that many streams. plan: its expert. wander: somebody who strolls about. step_limit: actions that an episode may take when
-    policies are scored. blind: actions of which the best one, always repeated, is the policy without eyes.
+    open: an env with that many streams. plan: its expert. wander: somebody who strolls about. step_limit:
+    actions that an episode may take when policies are scored. blind: actions of which the best one, always
+    repeated, is the policy without eyes.
     """
 
     open: Callable[[int], Env]
@@ -46,9 +47,21 @@ def _coinrun(num_envs: int) -> Env:
 WANDER_CELLS = 5
 _RUN, _JUMP = (list(COINRUN_ACTIONS).index(name) for name in ("right", "right+up"))
 GAMES = {
-    "maze": Game(_maze, WalkExpert(MAZE_MOVES), WalkExpert(MAZE_MOVES, WANDER_CELLS), 200, ("left", "right", "up", "down")),
+    "maze": Game(
+        _maze,
+        WalkExpert(MAZE_MOVES),
+        WalkExpert(MAZE_MOVES, WANDER_CELLS),
+        200,
+        ("left", "right", "up", "down"),
+    ),
     "coinrun": Game(_coinrun, JumpExpert(_RUN, _JUMP), drift, 200, ("right+up",)),
-    "toy": Game(ToyEnv, WalkExpert(TOY_MOVES), WalkExpert(TOY_MOVES, WANDER_CELLS), 40, ("left", "right", "up", "down")),
+    "toy": Game(
+        ToyEnv,
+        WalkExpert(TOY_MOVES),
+        WalkExpert(TOY_MOVES, WANDER_CELLS),
+        40,
+        ("left", "right", "up", "down"),
+    ),
 }
 
 

@@ -47,10 +47,12 @@ class RecordConfig(Config):
     game: str
     episodes: int = Field(ge=1)
     levels: tuple[int, int]
-    seed: int = Field(0, ge=0)
-    explore: float = Field(0.3, ge=0, le=1)
-    wander: float = Field(0.0, ge=0, le=1)
-    max_frames: int = Field(200, ge=2, le=500)  # the engine itself ends an episode of Maze after 500 actions
+    seed: int = Field(default=0, ge=0)
+    explore: float = Field(default=0.3, ge=0, le=1)
+    wander: float = Field(default=0.0, ge=0, le=1)
+    max_frames: int = Field(
+        default=200, ge=2, le=500
+    )  # the engine itself ends an episode of Maze after 500 actions
 
     @model_validator(mode="after")
     def _levels_suffice(self) -> "RecordConfig":

@@ -106,7 +106,9 @@ class DynamicsModel(nn.Module):
         """
         masked = draw_mask(tokens[:, 1:], generator)
         clean = corrupt(tokens[:, :-1], self.corruption, self.sizes.vocabulary, generator)
-        return DynamicsOutput(self.logits(clean, tokens[:, 1:].masked_fill(masked, self.mask_token), codes), masked)
+        return DynamicsOutput(
+            self.logits(clean, tokens[:, 1:].masked_fill(masked, self.mask_token), codes), masked
+        )
 
     def logits(
         self, clean: Int[Tensor, "b k n"], hidden: Int[Tensor, "b k n"], codes: Float[Tensor, "b k d"]
@@ -121,9 +123,7 @@ class DynamicsModel(nn.Module):
         )
         return self.to_logits(self.inject.strip(mixed[:, num:])).float()
 
-    def commit(
-        self, tokens: Int[Tensor, "b t n"], codes: Float[Tensor, "b t d"], past: Past | None
-    ) -> Past:
+    def commit(self, tokens: Int[Tensor, "b t n"], codes: Float[Tensor, "b t d"], past: Past | None) -> Past:
         """Append finished frames, each with the code that led to it, to the cache."""
         return self.transformer.extend(self._rows(tokens, codes), past)[1]
 
@@ -158,7 +158,11 @@ class DynamicsModel(nn.Module):
             was_masked = hidden == self.mask_token
             drawn = torch.where(was_masked, drawn, hidden)
             # A token, once kept, stays; among the others the surest of this pass are kept.
-            sure = logits.log_softmax(dim=-1).gather(-1, drawn[..., None])[..., 0].masked_fill(~was_masked, math.inf)
+            sure = (
+                logits.log_softmax(dim=-1)
+                .gather(-1, drawn[..., None])[..., 0]
+                .masked_fill(~was_masked, math.inf)
+            )
             num_masked = int(num_tokens * math.cos(0.5 * math.pi * (number + 1) / num_passes))
             doubtful = sure.argsort(dim=-1, stable=True)[:, :num_masked]
             hidden = drawn.scatter(1, doubtful, self.mask_token)

@@ -95,7 +95,9 @@ class VideoTokenizer(nn.Module):
         """Frames from the vectors of their tokens; frame i depends on tokens of frames ≤ i only."""
         return self.extend(vector, None)[0]
 
-    def extend(self, vector: Float[Tensor, "b t n d"], past: Past | None) -> tuple[Float[Tensor, "b t c h w"], Past]:
+    def extend(
+        self, vector: Float[Tensor, "b t n d"], past: Past | None
+    ) -> tuple[Float[Tensor, "b t c h w"], Past]:
         """Decode only the next frames of a stream; `past` is what the call before returned."""
         rows, past = self.decoder.extend(self.embed_code(vector) + self.place_code, past)
         return unpatchify(self.to_pixels(rows), self.patch, self.grid_hw), past

@@ -99,7 +99,9 @@ class World:
         noise = self._noise(state, code.shape[0])
         tokens = self.dynamics.sample(vector, state.past, noise, self.sampling.temperature)
         past = self.dynamics.commit(tokens[:, None], vector[:, None], state.past)
-        frame, decoder = self.tokenizer.extend(self.tokenizer.quantizer.vector_of(tokens[:, None]), state.decoder)
+        frame, decoder = self.tokenizer.extend(
+            self.tokenizer.quantizer.vector_of(tokens[:, None]), state.decoder
+        )
         new = State(past=past, decoder=decoder, frame=state.frame + 1, seed=state.seed)
         return new, frame[:, 0].float().clamp(0, 1)
 

@@ -29,7 +29,9 @@ class Attention(nn.Module):
 
     def project(self, rows: Float[Tensor, "*batch s d"]) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, `*batch heads s e`; queries and keys are normalised."""
-        query, key, value = rearrange(self.to_qkv(rows), "... s (three h e) -> three ... h s e", three=3, h=self.heads)
+        query, key, value = rearrange(
+            self.to_qkv(rows), "... s (three h e) -> three ... h s e", three=3, h=self.heads
+        )
         return self.norm_q(query).to(value.dtype), self.norm_k(key).to(value.dtype), value
 
     def forward(

@@ -24,7 +24,9 @@ class Inject(nn.Module):
         # The default, non-zero initialisation matters: a code that starts with no effect is easily ignored.
         self.project = nn.Linear(code_width, 2 * width if kind == "film" else width)
 
-    def forward(self, rows: Float[Tensor, "b s n d"], code: Float[Tensor, "b s e"]) -> Float[Tensor, "b s m d"]:
+    def forward(
+        self, rows: Float[Tensor, "b s n d"], code: Float[Tensor, "b s e"]
+    ) -> Float[Tensor, "b s m d"]:
         code = self.project(code)[:, :, None]
         if self.kind == "token":
             return torch.cat([code.to(rows.dtype), rows], dim=2)
@@ -40,4 +42,6 @@ class Inject(nn.Module):
 
 def prepend(token: Float[Tensor, " d"], rows: Float[Tensor, "b s n d"]) -> Float[Tensor, "b s n+1 d"]:
     """Put the same learnt token in front of every frame's tokens."""
-    return torch.cat([repeat(token.to(rows.dtype), "d -> b s 1 d", b=rows.shape[0], s=rows.shape[1]), rows], dim=2)
+    return torch.cat(
+        [repeat(token.to(rows.dtype), "d -> b s 1 d", b=rows.shape[0], s=rows.shape[1]), rows], dim=2
+    )

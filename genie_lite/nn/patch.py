@@ -10,9 +10,13 @@ def patchify(frames: Float[Tensor, "b t c h w"], patch: int) -> Float[Tensor, "b
     return rearrange(frames, "b t c (y p) (x q) -> b t (y x) (c p q)", p=patch, q=patch)
 
 
-def unpatchify(patches: Float[Tensor, "b t n p"], patch: int, grid_hw: tuple[int, int]) -> Float[Tensor, "b t c h w"]:
+def unpatchify(
+    patches: Float[Tensor, "b t n p"], patch: int, grid_hw: tuple[int, int]
+) -> Float[Tensor, "b t c h w"]:
     """Put squares back into frames; `grid_hw` counts patches down and across."""
-    return rearrange(patches, "b t (y x) (c p q) -> b t c (y p) (x q)", p=patch, q=patch, y=grid_hw[0], x=grid_hw[1])
+    return rearrange(
+        patches, "b t (y x) (c p q) -> b t c (y p) (x q)", p=patch, q=patch, y=grid_hw[0], x=grid_hw[1]
+    )
 
 
 def grid_of(frame_hw: tuple[int, int], patch: int) -> tuple[int, int]:

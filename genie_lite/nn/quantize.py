@@ -116,7 +116,7 @@ class Quantizer(nn.Module):
                 codebook_size=config.num_codes,
                 decay=config.decay,
                 use_cosine_sim=config.cosine,
-                threshold_ema_dead_code=config.restart_below,
+                threshold_ema_dead_code=config.restart_below,  # pyright: ignore[reportArgumentType] - compared only
                 commitment_weight=1.0,
             )
             self.num_codes = config.num_codes

@@ -1,8 +1,9 @@
 """Space-time transformer: attention within each frame, then causal attention through time, then one MLP.
 
 Source: Genie, arXiv:2402.15391, section 2 (ST-transformer; no MLP after the spatial layer).
-Differs: pre-norm, LayerNorm without bias (RMSNorm has no fused kernel on a CPU); rotary time with a finite window instead of learnt absolute times, so
-that a rollout may go on for ever with constant memory and a cached pass equals a full one.
+Differs: pre-norm, LayerNorm without bias (RMSNorm has no fused kernel on a CPU); rotary time with a finite
+window instead of learnt absolute times, so that a rollout may go on for ever with constant memory and a
+cached pass equals a full one.
 """
 
 import torch
@@ -13,10 +14,13 @@ from torch import Tensor, nn
 from genie_lite.nn.attention import Attention
 from genie_lite.nn.position import rotary
 
+PIECE_FRAMES = 16  # a longer clip is cut into pieces of this many, or of a window
 Past = list[tuple[Tensor, Tensor]]  # one (keys, values) pair per block, each `b n h p e`
 
 
-def causal_band(num_frames: int, window: int, num_past: int = 0, device: torch.device | None = None) -> Tensor:
+def causal_band(
+    num_frames: int, window: int, num_past: int = 0, device: torch.device | None = None
+) -> Tensor:
     """Mask `s m`: frame i reads frames i - window + 1 … i; the first `num_past` keys are from the cache."""
     query = torch.arange(num_past, num_past + num_frames, device=device)[:, None]
     key = torch.arange(num_past + num_frames, device=device)[None, :]
@@ -33,7 +37,9 @@ class Block(nn.Module):
         self.norm_time = nn.LayerNorm(width, bias=False)
         self.time = Attention(width, heads)
         self.norm_mlp = nn.LayerNorm(width, bias=False)
-        self.mlp = nn.Sequential(nn.Linear(width, expansion * width), nn.GELU(), nn.Linear(expansion * width, width))
+        self.mlp = nn.Sequential(
+            nn.Linear(width, expansion * width), nn.GELU(), nn.Linear(expansion * width, width)
+        )
 
     def forward(
         self, rows: Float[Tensor, "b s n d"], mask: Tensor, turn: Tensor, past: tuple[Tensor, Tensor] | None
@@ -56,10 +62,20 @@ class STTransformer(nn.Module):
         self.norm = nn.LayerNorm(width, bias=False)
 
     def forward(self, rows: Float[Tensor, "b t n d"]) -> Float[Tensor, "b t n d"]:
-        """Mix a clip; frame i sees frames i - window + 1 … i of every layer below."""
-        return self.extend(rows, None)[0]
+        """Mix a clip; frame i sees frames i - window + 1 … i of every layer below.
 
-    def extend(self, rows: Float[Tensor, "b t n d"], past: Past | None) -> tuple[Float[Tensor, "b t n d"], Past]:
+        Long clips are worked through piece by piece: the cost grows with their length, not its square.
+        """
+        past: Past | None = None
+        mixed = []
+        for piece in rows.split(max(PIECE_FRAMES, self.window), dim=1):
+            out, past = self.extend(piece, past)
+            mixed.append(out)
+        return torch.cat(mixed, dim=1)
+
+    def extend(
+        self, rows: Float[Tensor, "b t n d"], past: Past | None
+    ) -> tuple[Float[Tensor, "b t n d"], Past]:
         """Mix the next frames of a stream whose earlier frames left `past`; return the new past.
 
         The past is bounded: at most window - 1 frames are kept. Feeding a clip frame by frame gives what
@@ -70,10 +86,17 @@ class STTransformer(nn.Module):
         time = torch.arange(num_past + rows.shape[1], device=rows.device)
         mixed, memory = self.run(rows, time, mask, past)
         keep = self.window - 1
-        return mixed, [(key[..., -keep:, :], value[..., -keep:, :]) if keep else (key[..., :0, :], value[..., :0, :]) for key, value in memory]
+        return mixed, [
+            (key[..., -keep:, :], value[..., -keep:, :]) if keep else (key[..., :0, :], value[..., :0, :])
+            for key, value in memory
+        ]
 
     def run(
-        self, rows: Float[Tensor, "b s n d"], time: Int[Tensor, " m"], mask: Bool[Tensor, "s m"], past: Past | None = None
+        self,
+        rows: Float[Tensor, "b s n d"],
+        time: Int[Tensor, " m"],
+        mask: Bool[Tensor, "s m"],
+        past: Past | None = None,
     ) -> tuple[Float[Tensor, "b s n d"], Past]:
         """Mix a packed sequence of frames under any temporal mask.
 

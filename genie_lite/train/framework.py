@@ -16,9 +16,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler  # noqa: E402
 __all__ = ["Callback", "L", "OptimizerLRScheduler", "quiet_lightning"]
 
 # What Lightning warns of although it was chosen on purpose, or is nobody's to mend here.
-HARMLESS = (
-    r"`isinstance\(treespec, LeafSpec\)` is deprecated",
-)
+HARMLESS = (r"`isinstance\(treespec, LeafSpec\)` is deprecated",)
 
 
 @contextmanager

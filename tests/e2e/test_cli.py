@@ -215,10 +215,11 @@ TINY = [
 
 def test_a_folder_of_videos_without_labels_becomes_a_report(place: Path) -> None:
     """The recipe for anybody's folder, with one broken file in it."""
-    for number, ground in enumerate(("blue", "green", "grey")):
-        whole = write(
-            place / "mine" / "deep" / f"{number}.mp4", moving_square(30, ground=ground)
-        ).read_bytes()
+    videos = [
+        write(place / "mine" / "deep" / f"{ground}.mp4", moving_square(30, ground=ground))
+        for ground in ("blue", "green", "grey")
+    ]
+    whole = videos[0].read_bytes()
     (place / "mine" / "broken.mp4").write_bytes(whole[: len(whole) // 2])
     outcome = start("run", "recipes/video/small.yaml", "data.source=mine", *TINY, "--json", folder=place)
     assert outcome.code == 0, outcome.err

@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from genie_lite.nn.patch import grid_of, patchify, unpatchify
 
 
-@given(patch=st.sampled_from([1, 2, 4]), down=st.integers(1, 3), across=st.integers(1, 3), num=st.integers(1, 3))
+@given(
+    patch=st.sampled_from([1, 2, 4]), down=st.integers(1, 3), across=st.integers(1, 3), num=st.integers(1, 3)
+)
 def test_unpatchify_undoes_patchify(patch: int, down: int, across: int, num: int) -> None:
     frames = torch.rand(2, num, 3, patch * down, patch * across)
     patches = patchify(frames, patch)

@@ -33,9 +33,12 @@ def test_every_stage_gives_the_same_outputs_after_loading(tmp_path: Path) -> Non
     frames = models.frames()
     with torch.no_grad():
         torch.testing.assert_close(
-            load_tokenizer(tmp_path / "tokenizer")(frames).reconstruction, models.tokenizer().eval()(frames).reconstruction
+            load_tokenizer(tmp_path / "tokenizer")(frames).reconstruction,
+            models.tokenizer().eval()(frames).reconstruction,
         )
-        torch.testing.assert_close(load_lam(tmp_path / "lam")(frames).prediction, models.lam().eval()(frames).prediction)
+        torch.testing.assert_close(
+            load_lam(tmp_path / "lam")(frames).prediction, models.lam().eval()(frames).prediction
+        )
         tokens, codes = torch.randint(16, (2, 6, 4)), torch.randn(2, 5, 4)
         logits = [
             model(tokens, codes, torch.Generator().manual_seed(0)).logits
@@ -44,7 +47,9 @@ def test_every_stage_gives_the_same_outputs_after_loading(tmp_path: Path) -> Non
     torch.testing.assert_close(*logits)
     fresh = World(models.tokenizer(), models.lam(), models.dynamics())
     taken = torch.tensor([[0, 1, 2], [3, 2, 1]])
-    torch.testing.assert_close(World.load(tmp_path).rollout(frames, taken, 0), fresh.rollout(frames, taken, 0))
+    torch.testing.assert_close(
+        World.load(tmp_path).rollout(frames, taken, 0), fresh.rollout(frames, taken, 0)
+    )
 
 
 def test_another_stages_folder_is_named(tmp_path: Path) -> None:

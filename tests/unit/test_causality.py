@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from genie_lite.nn.attention import Attention
-from genie_lite.nn.transformer import STTransformer
+from genie_lite.nn.transformer import PIECE_FRAMES, STTransformer
 from tests import models
 
 INJECTS = ["token", "add", "film"]
@@ -33,6 +33,14 @@ def test_transformer_is_causal_and_sees_its_window_through_every_layer() -> None
     assert torch.equal(dependency(transformer(rows), rows), band(6, 6, -2, 0))
 
 
+def test_a_long_clip_is_mixed_as_a_whole_would_be() -> None:
+    torch.manual_seed(0)
+    transformer = STTransformer(width=8, depth=2, heads=2, window=3).eval()
+    rows = torch.randn(1, 2 * PIECE_FRAMES + 5, 2, 8)
+    whole, _ = transformer.extend(rows, None)
+    torch.testing.assert_close(transformer(rows), whole)
+
+
 def test_attention_equals_a_naive_loop() -> None:
     torch.manual_seed(0)
     attention = Attention(width=8, heads=2)
@@ -43,7 +51,9 @@ def test_attention_equals_a_naive_loop() -> None:
     for batch in range(3):
         for head in range(2):
             for row in range(5):
-                scores = torch.stack([query[batch, head, row] @ key[batch, head, col] / 2 for col in range(row + 1)])
+                scores = torch.stack(
+                    [query[batch, head, row] @ key[batch, head, col] / 2 for col in range(row + 1)]
+                )
                 mixed = (scores.softmax(0)[:, None] * value[batch, head, : row + 1]).sum(0)
                 expected[batch, row, 4 * head : 4 * head + 4] = mixed
     torch.testing.assert_close(attention(rows, mask)[0], attention.to_out(expected))

@@ -38,7 +38,8 @@ def test_every_frame_hides_at_least_one_token_and_ratios_differ_between_frames()
     masked = draw_mask(torch.zeros(8, 5, 64, dtype=torch.long), generator())
     share = masked.float().mean(dim=-1)
     assert (masked.sum(dim=-1) >= 1).all()
-    assert share.min() < 0.3 and share.max() > 0.95
+    assert share.min() < 0.3
+    assert share.max() > 0.95
     assert len(share.unique()) > 20
 
 
@@ -53,7 +54,8 @@ def test_same_generator_same_loss_and_another_one_another() -> None:
     model = models.dynamics(corruption=0.3)
     tokens, codes = torch.randint(16, (2, 6, 4), generator=generator()), torch.randn(2, 5, 4)
     losses = [
-        objective(model(tokens, codes, generator(seed)), tokens, DynamicsWeights()).total.item() for seed in (1, 1, 2)
+        objective(model(tokens, codes, generator(seed)), tokens, DynamicsWeights()).total.item()
+        for seed in (1, 1, 2)
     ]
     assert losses[0] == losses[1] != losses[2]
 
@@ -66,7 +68,9 @@ def test_cached_logits_equal_those_of_the_whole_clip_beyond_the_window() -> None
         whole = model.logits(tokens[:, :-1], hidden, codes)
         past = model.commit(tokens[:, :1], model.first_codes(2), None)
         for frame in range(8):
-            torch.testing.assert_close(model.next_logits(hidden[:, frame], codes[:, frame], past), whole[:, frame])
+            torch.testing.assert_close(
+                model.next_logits(hidden[:, frame], codes[:, frame], past), whole[:, frame]
+            )
             past = model.commit(tokens[:, frame + 1 : frame + 2], codes[:, frame : frame + 1], past)
             assert past[0][0].shape[-2] <= 2
 
@@ -82,7 +86,8 @@ def test_sampling_fills_every_token_and_temperature_zero_is_greedy() -> None:
         likeliest = model.next_logits(torch.full((2, 4), model.mask_token), code, past).argmax(dim=-1)
     assert torch.equal(greedy[0], greedy[1])
     assert torch.equal(greedy[0], likeliest)
-    assert (drawn < model.mask_token).all() and (greedy[2] < model.mask_token).all()
+    assert (drawn < model.mask_token).all()
+    assert (greedy[2] < model.mask_token).all()
 
 
 def test_accuracy_counts_hidden_tokens_only() -> None:

@@ -36,7 +36,8 @@ def test_gradient_reaches_the_encoder(config: VQConfig | FSQConfig) -> None:
     quantizer = Quantizer(config, width=6)
     rows = torch.randn(4, 6, requires_grad=True)
     (quantizer(rows).vector * torch.randn(4, quantizer.dim)).sum().backward()
-    assert rows.grad is not None and rows.grad.abs().sum() > 0
+    assert rows.grad is not None
+    assert rows.grad.abs().sum() > 0
 
 
 def test_codes_out_of_use_restart() -> None:

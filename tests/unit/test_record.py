@@ -86,19 +86,13 @@ def test_a_solved_expert_ends_at_the_goal_and_a_long_one_is_cut(tmp_path: Path) 
     assert everything.solved == 1
 
 
-def test_the_same_seed_gives_the_same_play_and_another_does_not(
+def test_the_same_seed_gives_the_same_bytes_and_another_does_not(
     recorded: tuple[Path, RecordSummary], tmp_path: Path
 ) -> None:
     assert record(CONFIG, tmp_path / "again") == recorded[1]
+    assert bytes_of(tmp_path / "again") == bytes_of(recorded[0])
     record(CONFIG.model_copy(update={"seed": 4}), tmp_path / "other")
-    first, again, other = (read_labels(path / LABELS_FILE) for path in (recorded[0], tmp_path / "again", tmp_path / "other"))
-    assert np.array_equal(first.action, again.action)
-    assert not np.array_equal(first.action, other.action)
-    for level in range(10, 16):
-        shown, repeated = (read_frames(path / video_name(level)) for path in (recorded[0], tmp_path / "again"))
-        # The encoder's last bits are its own business.
-        assert shown.shape == repeated.shape
-        assert np.abs(shown.astype(int) - repeated).max() <= 16
+    assert bytes_of(tmp_path / "other")[video_name(10)] != bytes_of(recorded[0])[video_name(10)]
 
 
 def test_an_episode_does_not_depend_on_those_beside_it(

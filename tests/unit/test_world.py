@@ -8,7 +8,7 @@ from genie_lite.models.world import SamplingConfig, World
 from tests import models
 
 
-@pytest.fixture()
+@pytest.fixture
 def world() -> World:
     return World(models.tokenizer(), models.lam(), models.dynamics(), SamplingConfig(refinements=3))
 
@@ -51,7 +51,8 @@ def test_codes_change_the_picture(world: World) -> None:
 def test_frames_are_images(world: World) -> None:
     frames = world.rollout(models.frames(num=3), codes(), seed=0)
     assert frames.dtype == torch.float32
-    assert float(frames.min()) >= 0 and float(frames.max()) <= 1
+    assert float(frames.min()) >= 0
+    assert float(frames.max()) <= 1
 
 
 def test_a_code_outside_the_alphabet_is_refused(world: World) -> None:
