@@ -68,9 +68,7 @@ def _batch(recipe: Recipe, stage: str, dynamics: DynamicsModule) -> tuple[torch.
     return tokens, torch.randn(train.batch, train.clip_frames - 1, sizes.code_dim)
 
 
-def _stepper(
-    module: L.LightningModule, train: TrainConfig, batch: tuple[torch.Tensor, ...]
-) -> Callable[[], None]:
+def _stepper(module: StageModule, train: TrainConfig, batch: tuple[torch.Tensor, ...]) -> Callable[[], None]:
     from genie_lite.models import dynamics, lam, tokenizer
 
     optimizer, _ = build_optimizer(module.model, train)

@@ -105,7 +105,6 @@ def _explain(error: ValidationError, schema: type[BaseModel], where: str) -> str
         return f"{where}: {key}: missing; add it to the recipe"
     if first["type"] == "union_tag_not_found":
         return f"{where}: {key}: needs kind: one of {', '.join(_kinds(models, path[-1]))}"
-    context = first.get("ctx", {})
     if first["type"] == "union_tag_invalid":
         about = first.get("ctx", {})
         return f"{where}: {key}: kind: found {about['tag']!r}, expected one of {about['expected_tags']}"

@@ -10,7 +10,7 @@ What cannot be measured is left out, and a sentence says why.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from genie_lite.adapt.latents import read_latents
 from genie_lite.adapt.material import gather
 from genie_lite.adapt.policy import PolicyFn, fixed_fn, load_policy, policy_fn, random_fn
 from genie_lite.data.labels import Labels, join
-from genie_lite.data.loader import validation_clips
+from genie_lite.data.loader import to_frames, validation_clips
 from genie_lite.data.shards import ShardSet
 from genie_lite.envs.games import game_of
 from genie_lite.errors import UserError
@@ -52,6 +52,7 @@ ROBOT_ARMS = {
     "idm_all": "supervised",
 }
 CONTROL_T = 4
+CALIBRATION_SHOTS = 32  # training shots that set the bottleneck's statistics of the untrained baseline
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ def measure_codes(
     )
     if not len(train) or not len(test):
         return Findings(left_out=["The probe is left out: no held-out transition has a label."])
-    other = _untrained(lam, recipe.seed, device)
+    other = _untrained(lam, shards, recipe.seed, device)
     trained = Split(train, test)
     untrained = Split(
         *(label_transitions(other, shards.samples(split), labels, device) for split in ("train", "test"))
@@ -169,6 +170,7 @@ def measure_policies(recipe: Recipe, labels: Labels, device: str, progress: Prog
             show = partial(progress, f"{arm} plays")
             return play_policy(env, player, levels, game.step_limit, show)
 
+        left_out: list[str] = []
         arms = {"random": play("random", random_fn(env.num_actions))}
         arms[BLIND] = _best([play(BLIND, fixed_fn(env.action_names.index(action))) for action in game.blind])
         for arm, shown in POLICY_ARMS.items():
@@ -177,9 +179,11 @@ def measure_policies(recipe: Recipe, labels: Labels, device: str, progress: Prog
                 policy = load_policy(folder).to(device)
                 choose = policy_fn(policy, recipe.adapt.temperature)
                 arms[shown] = play(shown, choose, policy.config.context)
+            else:
+                left_out.append(f"The policy '{shown}' is not played: run genie-lite run to train it.")
     finally:
         env.close()
-    return Findings(sections=score_policies(arms).tree())
+    return Findings(score_policies(arms).tree(), left_out)
 
 
 class Player:
@@ -201,10 +205,19 @@ class Player:
         return self._choose(self._seen, self._generator)
 
 
-def _untrained(lam: LatentActionModel, seed: int, device: str) -> LatentActionModel:
+@torch.inference_mode()
+def _untrained(lam: LatentActionModel, shards: ShardSet, seed: int, device: str) -> LatentActionModel:
+    """The same network with random weights; only the statistics of its bottleneck are those of the video.
+
+    Without them all its rows would fall to one code, and the baseline would be beaten by anything.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return LatentActionModel(lam.config).to(device).eval()
+        model = LatentActionModel(lam.config).to(device).eval()
+    model.quantizer.standardize.train()
+    for sample in islice(shards.samples("train"), CALIBRATION_SHOTS):
+        model.encode(to_frames(sample.frames()[None]).to(device))
+    return model.eval()
 
 
 def _supervised(
@@ -224,7 +237,9 @@ def _supervised(
         partial(progress, "frames"),
     )
     latents = read_latents(recipe.folder / "latents")
-    material = gather(footage, latents, lam.num_codes, labels, recipe.adapt, recipe.seed)
+    # A ceiling for all held-out play, so it learns from all play, not from the demonstrations alone.
+    config = recipe.adapt.model_copy(update={"demonstrations": "*"})
+    material = gather(footage, latents, lam.num_codes, labels, config, recipe.seed)
     known = np.flatnonzero(material.train & material.known)
     model = fit_idm(
         lam.config,

@@ -222,7 +222,8 @@ def _record_own(recipe: Recipe) -> None:
     )
     for split, episodes, levels, seed in splits:
         shared = section.model_dump(include={"game", "explore", "wander", "max_frames"})
-        config = RecordConfig(episodes=episodes, levels=levels, seed=seed, **shared)
+        wanted = {"episodes": episodes, "levels": list(levels), "seed": seed, **shared}
+        config = parse(wanted, RecordConfig, f"record ({split})")
         out = recipe.folder / "videos" / split
         is_done = (out / LABELS_FILE).is_file()
         with stage(recipe.folder, "record", is_done=is_done), bar(f"record {split}") as show:
@@ -269,6 +270,12 @@ def _extract(recipe: Recipe, shards: ShardSet, out: Path) -> dict[str, Any]:
         raise UserError(
             f"{shards.folder}: frames of {shards.frame_hw} pixels, the run's latent action model reads "
             f"{lam.config.frame_hw}; name the videos instead of the shards"
+        )
+    rate_hz = shards_of(recipe).rate_hz
+    if shards.rate_hz != rate_hz:
+        raise UserError(
+            f"{shards.folder}: {shards.rate_hz:g} frames per second, the run's latent action model learnt from "
+            f"{rate_hz:g}; name the videos instead of the shards"
         )
     with bar("extract") as show:
         return extract_latents(lam, shards, out, lam_sha=lam_sha, progress=show)

@@ -10,7 +10,8 @@ eight codes that is three bits: room for what was done, not for how the picture 
 
 Source: Genie, arXiv:2402.15391, section 2.1 (latent action model) and appendix F (sizes for CoinRun).
 Differs:
-- Time has a finite window and relative positions, so that a code is the same wherever a clip is cut.
+- Time has a finite window and relative positions, so that a code is the same wherever a clip is cut, but
+  for its first depth * (window - 1) - 1 transitions, which see less of what came before.
 - The decoder's window is its own, one frame by default. A decoder that has seen the motion so far makes
   "go on as before" the cheapest code; one that sees a still frame needs the direction itself. Worlds
   with inertia, where one frame does not show the speed, want 2 or more.
@@ -45,7 +46,7 @@ class LAMConfig(Config):
     width: int = 256
     depth: int = 4  # blocks in the encoder, and as many in the decoder
     heads: int = 4
-    window: int = 2  # frames that the encoder's temporal attention reaches; 2 compares neighbours
+    window: int = 2  # frames that temporal attention reaches in each block of the encoder; 2: the one before
     past_window: int = 1  # frames that the decoder's reaches; 1 makes it predict from one frame and the code
     inject: InjectKind = "token"
     code: CodeConfig = VQConfig(num_codes=8, dim=32, restart_below=1.0)

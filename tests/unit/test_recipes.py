@@ -100,7 +100,7 @@ def test_it_can_be_ingested_and_measured(path: Path) -> None:
         assert stage.train.clip_frames <= recipe.data.ingest.min_frames
 
 
-def test_coinrun_grows_by_size_alone() -> None:
+def test_coinrun_grows_from_size_to_size() -> None:
     sizes = [
         load_recipe(ROOT / "recipes" / "coinrun" / f"{size}.yaml") for size in ("tiny", "small", "paper")
     ]

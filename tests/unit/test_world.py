@@ -59,3 +59,17 @@ def test_a_code_outside_the_alphabet_is_refused(world: World) -> None:
     state = world.reset(models.frames(), seed=0)
     with pytest.raises(UserError, match="expected integers from 0 to 3"):
         world.step(state, torch.tensor([0, 4]))
+
+
+def test_a_rollout_stays_in_tokens(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Encoding generated frames again is where peers' rollouts drift."""
+    state = world.reset(models.frames(num=2), seed=0)
+
+    def encode(frames: torch.Tensor) -> None:
+        raise AssertionError("a generated frame was encoded")
+
+    monkeypatch.setattr(world.tokenizer, "encode", encode)
+    monkeypatch.setattr(world.lam, "encode", encode)
+    for code in codes().unbind(dim=1):
+        state, _ = world.step(state, code)
+    assert state.frame == 8
