@@ -5,11 +5,8 @@
 The manifest's presence means finished. Nothing is unpickled.
 """
 
-import hashlib
 import json
-import os
 import platform
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +19,7 @@ from torch import nn
 from genie_lite import __version__
 from genie_lite.config import Config
 from genie_lite.errors import UserError
+from genie_lite.files import sha256_of, write_bytes, write_json
 
 FORMAT = 1
 
@@ -43,33 +41,6 @@ class Artifact:
     data: dict[str, Any]
     seconds: float
     meta: dict[str, Any]
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file so that a reader sees the old content or the new, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def write_json(path: Path, tree: Any) -> None:
-    """Write plain data as indented JSON, atomically."""
-    write_bytes(path, (json.dumps(tree, indent=2) + "\n").encode())
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def is_finished(folder: Path) -> bool:

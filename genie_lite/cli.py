@@ -1,6 +1,6 @@
 """The command line: one thin command each, all work is done in `pipeline.py`.
 
-Exit codes: 0 done, 2 the user's mistake (one line on stderr), 1 ours (a traceback to report).
+Exit codes: 0 done, 2 the user's mistake (one line on stderr), 130 Ctrl-C, 1 ours (a traceback to report).
 Results go to stdout, as one JSON object with `--json`; progress, logs and warnings go to stderr.
 Heavy modules are imported inside the commands, so that `--help` answers at once.
 """
@@ -19,6 +19,8 @@ import typer
 
 from genie_lite import __version__
 from genie_lite.errors import UserError
+
+INTERRUPTED = 130  # as a shell tells Ctrl-C; some versions of typer return it instead of raising
 
 app = typer.Typer(
     help="Unlabelled video in; latent actions, a steerable world and a robot policy out.",
@@ -256,16 +258,18 @@ def _guarded(arguments: list[str], *, debug: bool) -> int:
     """Run one command and turn the user's mistakes into one line and exit code 2."""
     warnings.showwarning = _show_warning
     try:
-        return app(args=arguments, prog_name="genie-lite", standalone_mode=False) or 0
+        code = app(args=arguments, prog_name="genie-lite", standalone_mode=False) or 0
     except (KeyboardInterrupt, typer.Abort):
-        typer.echo("stopped; the same command goes on from here", err=True)
-        return 130
+        code = INTERRUPTED
     except Exception as error:
         message = _mistake(error)
         if message is None or debug:
             raise
         typer.echo(f"error: {' '.join(message.split())}", err=True)
         return 2
+    if code == INTERRUPTED:
+        typer.echo("interrupted; run the same command again to go on", err=True)
+    return code
 
 
 def _mistake(error: Exception) -> str | None:

@@ -15,19 +15,18 @@ runs/<name>/
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
-
-from genie_lite.artifact import write_json
 from genie_lite.config import parse
 from genie_lite.data import lerobot
-from genie_lite.data.labels import Labels, read_labels
+from genie_lite.data.labels import Labels, join_labels, read_labels
 from genie_lite.data.segment import IngestConfig
 from genie_lite.data.shards import INDEX_FILE, ShardSet
+from genie_lite.data.sources import find_sources
 from genie_lite.errors import UserError
+from genie_lite.files import write_json
 from genie_lite.progress import say
 from genie_lite.recipe import Recipe, load_recipe
 
@@ -95,8 +94,15 @@ def has_labels(recipe: Recipe) -> bool:
 
 
 def labels_of(recipe: Recipe) -> Labels:
-    """All labels of a run: those that the recipe names, that were recorded, or that a robot's dataset holds."""
-    return _join([labels_at(path) for path in _label_paths(recipe)])
+    """All labels of a run: those that the recipe names, that were recorded, or that a robot's dataset holds.
+
+    Raises:
+        UserError: a place holds none, or the places do not fit together.
+    """
+    paths = _label_paths(recipe)
+    if recipe.labels is None and recipe.record is None:
+        return join_labels(_robot_labels(recipe, paths))
+    return join_labels([labels_at(path) for path in paths])
 
 
 def labels_at(path: Path) -> Labels:
@@ -139,23 +145,22 @@ def _label_paths(recipe: Recipe) -> list[Path]:
         return [*_paths(recipe.labels.source), *_paths(recipe.labels.test_source)]
     if recipe.record is not None:
         return [recipe.folder / "videos" / split for split in ("train", "test")]
-    return [path for path in _paths(recipe.data.source) if lerobot.is_lerobot(path)]
+    sources = [*_paths(recipe.data.source), *_paths(recipe.data.test_source)]
+    return [path for path in sources if lerobot.is_lerobot(path)]
+
+
+def _robot_labels(recipe: Recipe, roots: list[Path]) -> list[Labels]:
+    """Actions of robots' datasets, under the names that ingest gave the videos.
+
+    Every dataset calls its first video the same, so ingest tells two of them apart by their folders.
+    """
+    names = {source.path.resolve(): source.name for source in find_sources(*sources_of(recipe), 0.0)}
+    return [
+        labels.renamed({source: names[(root / source).resolve()] for source in labels.episodes})
+        for root in roots
+        for labels in [lerobot.read_labels(root)]
+    ]
 
 
 def _paths(source: str | list[str] | None) -> list[Path]:
     return [Path(each) for each in ([source] if isinstance(source, str) else source or [])]
-
-
-def _join(parts: Sequence[Labels]) -> Labels:
-    first = parts[0]
-    for other in parts[1:]:
-        if (other.kind, other.names) != (first.kind, first.names):
-            raise UserError(
-                f"labels: one file names the actions {list(first.names)}, another {list(other.names)}"
-            )
-    columns = ("sources", "frame_index", "action")
-    return Labels(
-        *(np.concatenate([getattr(part, name) for part in parts]) for name in columns),
-        kind=first.kind,
-        names=first.names,
-    )

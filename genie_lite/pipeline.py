@@ -19,7 +19,7 @@ from genie_lite.adapt.adapt import ARMS, Arm, adapt_shards
 from genie_lite.adapt.config import AdaptConfig
 from genie_lite.adapt.extract import extract as extract_latents
 from genie_lite.adapt.material import fingerprint
-from genie_lite.artifact import is_finished, read_artifact, sha256_of, write_bytes, write_json
+from genie_lite.artifact import is_finished, read_artifact
 from genie_lite.config import dump, override, parse
 from genie_lite.data.ingest import ingest as ingest_videos
 from genie_lite.data.labels import Labels
@@ -29,6 +29,7 @@ from genie_lite.envs.record import RecordConfig
 from genie_lite.envs.record import record as record_game
 from genie_lite.errors import UserError
 from genie_lite.evals.report import write_report
+from genie_lite.files import sha256_of, write_bytes, write_json
 from genie_lite.folder import (
     LABELS_FILE,
     given_shards,
@@ -47,6 +48,7 @@ from genie_lite.progress import bar, bars, say
 from genie_lite.recipe import Recipe
 from genie_lite.train.config import StageName
 from genie_lite.train.fit import fit
+from genie_lite.train.rank import is_main_process
 
 TRAINED: tuple[StageName, ...] = get_args(StageName)
 NO_LABELS = "No labels were given: what the codes mean, and policies made from them, are left out."
@@ -61,6 +63,8 @@ def run(recipe: Recipe) -> dict[str, Any]:
     _prepare(recipe)
     for name in TRAINED:
         _train(recipe, name)
+    if not is_main_process():
+        return {}  # processes train together; one alone does the rest
     _keep(recipe)
     _extract_own(recipe)
     if has_labels(recipe):

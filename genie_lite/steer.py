@@ -12,13 +12,13 @@ from jaxtyping import UInt8
 from numpy import ndarray
 from PIL import Image, UnidentifiedImageError
 
-from genie_lite.artifact import sha256_of
 from genie_lite.data.loader import to_frames
 from genie_lite.data.segment import IngestConfig, Tally, segments
 from genie_lite.data.sources import find_sources
 from genie_lite.data.video import Picture, SquareFitter, write_mp4
 from genie_lite.errors import UserError
 from genie_lite.evaluation import load_world
+from genie_lite.files import sha256_of
 from genie_lite.folder import ingest_config_of, recipe_of, shards_of
 
 
@@ -78,8 +78,10 @@ def first_frames(source: Path, config: IngestConfig, num: int) -> UInt8[ndarray,
 
 def _image(path: Path) -> Image.Image | None:
     try:
-        return Image.open(path).convert("RGB")
+        with Image.open(path) as image:
+            return image.convert("RGB")
     except UnidentifiedImageError:
         return None
-    except OSError as error:
+    # PIL raises SyntaxError for a broken PNG.
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"{path}: an image that cannot be read ({error}); give another start") from error

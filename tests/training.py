@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from genie_lite.artifact import write_json
 from genie_lite.data.shards import Sample, ShardSet, ShardWriter, index_of
 from genie_lite.data.video import encode_mp4
+from genie_lite.files import write_json
 from genie_lite.models.dynamics import DynamicsConfig
 from genie_lite.models.lam import LAMConfig
 from genie_lite.models.tokenizer import TokenizerConfig

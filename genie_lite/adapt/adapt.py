@@ -5,7 +5,9 @@
     idm_labels  labels ─▶ inverse model ─▶ an action for every transition ─▶ clone  no latent actions
     oracle      all labels ─▶ clone                                                 the upper bound
 
-All arms clone with the same network and the same number of updates (`policy.py`). The folder:
+All arms clone with the same network (`policy.py`); those with a whole video to clone take the same number of
+updates. What is learnt from the few labels alone, the mapping, the policy of bc_labels and the inverse model of
+idm_labels, is stopped by held-out ones of them (`stopping.py`). The folder:
 
     policy.safetensors policy.json     ours; with action names, normalisers, context and parents' hashes
     mapping.safetensors mapping.json   ours; code ⇄ action
@@ -15,6 +17,7 @@ All arms clone with the same network and the same number of updates (`policy.py`
 
 Sources: Genie, arXiv:2402.15391, section 3.3 and figure 15 (200 labels, oracle); LAPO+, arXiv:2602.02762
 (decode at the inverse model, relabel, clone; the same labels and updates in all arms).
+Differs: what sees the few labels alone stops early instead of taking the same updates.
 """
 
 import hashlib
@@ -39,12 +42,13 @@ from genie_lite.adapt.latents import read_latents, read_manifest
 from genie_lite.adapt.mapping import DictionaryMapping, Fitted, choose, fit_mapping, save_mapping
 from genie_lite.adapt.material import Material, fingerprint, gather
 from genie_lite.adapt.policy import Policy, fit_policy, load_policy, read_policy_card, save_policy
+from genie_lite.adapt.stopping import Stop
 from genie_lite.adapt.supervised import Kind
-from genie_lite.artifact import write_json
 from genie_lite.config import parse
 from genie_lite.data.labels import Labels
 from genie_lite.data.shards import ShardSet
 from genie_lite.errors import UserError
+from genie_lite.files import write_json
 from genie_lite.models.lam import LAMConfig
 
 FORMAT = 1
@@ -60,13 +64,15 @@ class Lesson:
 
     rows: of the material. target: probabilities, or actions in their own units. fitted: the mapping, if the
     arm has one. accuracy: share of relabelled transitions whose likeliest action is the true one; NaN where
-    nothing was relabelled or no truth is known. It is a measurement: nothing is chosen by it.
+    nothing was relabelled or no truth is known. It is a measurement: nothing is chosen by it. stop: how long
+    the inverse model was trained, if the arm has one.
     """
 
     rows: np.ndarray
     target: Float[Tensor, "rows a"]
     fitted: Fitted | None
     accuracy: float
+    stop: Stop | None = None
 
 
 @dataclass(frozen=True)
@@ -263,17 +269,17 @@ def teach(
     if arm == "oracle":
         known = np.flatnonzero(material.train & material.known)
         return Lesson(known, material.target[known], None, float("nan"))
-    fitted = None
+    fitted = stop = None
     if arm == "latent":
         fitted = learn_mapping(material, config, seed)
         with torch.no_grad():
             probability = fitted.mapping(material.given[torch.from_numpy(train)])
         told = choose(probability, config.mapping.relabel, torch.Generator().manual_seed(seed))
     else:
-        told = _told_by_idm(material, config, lam, train, labelled, seed, device, progress)
+        told, stop = _told_by_idm(material, config, lam, train, labelled, seed, device, progress)
     # Where the true action is known there is nothing to guess.
     told[torch.from_numpy(material.labelled[train])] = material.target[labelled]
-    return Lesson(train, told, fitted, _accuracy(material, train, told))
+    return Lesson(train, told, fitted, _accuracy(material, train, told), stop)
 
 
 def learn_mapping(material: Material, config: AdaptConfig, seed: int) -> Fitted:
@@ -299,7 +305,7 @@ def _told_by_idm(
     seed: int,
     device: str,
     progress: Progress | None,
-) -> Tensor:
+) -> tuple[Tensor, Stop | None]:
     model = fit_idm(
         lam,
         material.footage,
@@ -310,9 +316,11 @@ def _told_by_idm(
         seed=seed,
         device=device,
         progress=named(progress, "inverse model"),
+        episodes=material.source[labelled],
     )
     probability = infer(model, material.footage, material.rows[train], config.idm.context)
-    return choose(probability, config.mapping.relabel, torch.Generator().manual_seed(seed))
+    told = choose(probability, config.mapping.relabel, torch.Generator().manual_seed(seed))
+    return told, model.stop
 
 
 def _has_arm(out: Path, arm: Arm, inputs: str) -> bool:
@@ -350,6 +358,7 @@ def _finish_arm(
         seed=seed,
         device=device,
         progress=named(progress, arm),
+        episodes=material.source[lesson.rows] if arm == "bc_labels" else None,
     )
     if lesson.fitted is not None:
         save_mapping(folder, lesson.fitted.mapping, material.actions, material.num_codes, config.mapping)
@@ -361,6 +370,10 @@ def _finish_arm(
         "transitions_cloned": len(lesson.rows),
         "relabel_accuracy": None if np.isnan(lesson.accuracy) else lesson.accuracy,
         "mapping": describe(lesson.fitted) if lesson.fitted else None,
+        "stopped": {
+            "policy": policy.stop.summary() if policy.stop else None,
+            "inverse_model": lesson.stop.summary() if lesson.stop else None,
+        },
         "temperature": config.temperature,
         "seconds": round(time.monotonic() - start, 1),
     }

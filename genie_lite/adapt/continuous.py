@@ -4,7 +4,7 @@
     latent_change  action[k - 1] + decoded change                the same, given the last command       ours
     mean           the labelled episodes' mean
     hold_last      action[k - 1]                                 what inertia gives
-    idm_labels     frames k, k + 1 ─▶ action                     inverse model, the same labels
+    idm_labels     frames k, k + 1 ─▶ action                     inverse model, the same labels, some of which stop it
     idm_all        the same                                      inverse model, all training labels
 
 An embedding says what changed, while a robot's action is often a pose; `latent_change` asks of it only what
@@ -32,8 +32,9 @@ from genie_lite.adapt.config import AdaptConfig
 from genie_lite.adapt.idm import fit_idm, infer
 from genie_lite.adapt.mapping import Fitted, MappingConfig, fit_mapping
 from genie_lite.adapt.material import Material
-from genie_lite.artifact import write_bytes
+from genie_lite.adapt.stopping import Stop
 from genie_lite.errors import UserError
+from genie_lite.files import write_bytes
 from genie_lite.models.lam import LAMConfig
 
 EVERYTHING = "all"
@@ -74,13 +75,14 @@ class RobotArms:
 
     held_out: predictions where there are labels to score them by, None if there are none. fitted: the
     mapping of `latent`; fitted_change: of `latent_change`. decoded: (transitions, components) what `latent`
-    says of every transition.
+    says of every transition. stop: how long the inverse model of `idm_labels` was trained.
     """
 
     held_out: HeldOut | None
     fitted: Fitted
     fitted_change: Fitted
     decoded: Float[Tensor, "transitions a"]
+    stop: Stop | None = None
 
     def summary(self) -> dict[str, Any]:
         """What adapt.json keeps."""
@@ -92,6 +94,7 @@ class RobotArms:
             "test_episodes": len(np.unique(scored.source)) if scored else 0,
             "decoder": {"kind": self.fitted.kind, "held_out_loss": self.fitted.held_out},
             "change_decoder": {"kind": self.fitted_change.kind, "held_out_loss": self.fitted_change.held_out},
+            "stopped": {"idm_labels": self.stop.summary() if self.stop else None},
         }
 
 
@@ -168,6 +171,7 @@ def decode_arms(
         "hold_last": held,
     }
     everywhere = np.flatnonzero(material.train & material.known)
+    stops: dict[str, Stop | None] = {}
     for arm, rows in (("idm_labels", labelled), ("idm_all", everywhere)):
         model = fit_idm(
             lam,
@@ -179,7 +183,9 @@ def decode_arms(
             seed=seed,
             device=device,
             progress=None if progress is None else _named(progress, arm),
+            episodes=material.source[rows] if arm == "idm_labels" else None,
         )
+        stops[arm] = model.stop
         predictions[arm] = infer(model, material.footage, material.rows[test], config.idm.context)
     held_out = HeldOut(
         source=material.source[test],
@@ -189,7 +195,7 @@ def decode_arms(
         scale=_spread(material.target[labelled]),
         groups=group_joints(material.actions.names),
     )
-    return RobotArms(held_out, fitted, fitted_change, decoded)
+    return RobotArms(held_out, fitted, fitted_change, decoded, stops["idm_labels"])
 
 
 def previous(material: Material) -> np.ndarray:

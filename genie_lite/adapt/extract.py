@@ -17,7 +17,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from genie_lite.adapt.footage import to_frames
 from genie_lite.adapt.latents import (
     FORMAT,
     Latents,
@@ -27,9 +26,10 @@ from genie_lite.adapt.latents import (
     read_stamp,
     write_part,
 )
-from genie_lite.artifact import sha256_of, write_json
+from genie_lite.data.loader import to_frames
 from genie_lite.data.shards import Sample, Shard, ShardSet
 from genie_lite.errors import UserError
+from genie_lite.files import sha256_of, write_json
 from genie_lite.metrics import perplexity, psnr_db
 from genie_lite.models.lam import LatentActionModel
 

@@ -4,11 +4,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from genie_lite.data.loader import to_frames
 from genie_lite.data.shards import Sample
 
 
@@ -67,11 +66,6 @@ def load_footage(
         frame_index=np.concatenate([np.asarray(shot.meta["source_frames"], np.int64) for shot in shot_of]),
         has_next=has_next,
     )
-
-
-def to_frames(pixels: np.ndarray) -> Float[Tensor, "b t c h w"]:
-    """uint8 `b t h w c` to what models read."""
-    return rearrange(torch.from_numpy(pixels), "b t h w c -> b t c h w").float() / 255
 
 
 def _spread(names: Sequence[str], lengths: np.ndarray) -> np.ndarray:

@@ -58,6 +58,7 @@ def fit_idm(
     seed: int,
     device: str = "cpu",
     progress: Progress | None = None,
+    episodes: np.ndarray | None = None,
 ) -> InverseModel:
     """Train on labelled transitions; `rows` are their frames k. See `supervised.fit`."""
     assert footage.has_next[rows].all()
@@ -70,6 +71,7 @@ def fit_idm(
         seed=seed,
         device=device,
         progress=progress,
+        episodes=episodes,
     )
 
 

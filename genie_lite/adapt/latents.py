@@ -17,8 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from genie_lite.artifact import write_bytes
 from genie_lite.errors import UserError
+from genie_lite.files import write_bytes
 
 FORMAT = 1
 STAMP_KEY = b"genie_lite"

@@ -13,25 +13,24 @@ Sources: Genie, arXiv:2402.15391, section 3.3 (dictionary); LAPO, arXiv:2312.108
 Differs: Genie draws one real action per code; here the whole distribution is kept, and `choose` draws.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from genie_lite.adapt.latents import Latents
 from genie_lite.adapt.supervised import ActionSpace
-from genie_lite.artifact import sha256_of, write_bytes, write_json
-from genie_lite.config import Config, parse
+from genie_lite.config import Config
 from genie_lite.errors import UserError
+from genie_lite.files import sha256_of, write_bytes, write_json
 
 MappingKind = Literal["dictionary", "mlp", "ridge"]
 FULL_BATCH = 1024  # labels; a few hundred are one batch, many are drawn from
@@ -279,32 +278,6 @@ def save_mapping(
         "sha256": sha256_of(folder / "mapping.safetensors"),
     }
     write_json(folder / "mapping.json", card)
-
-
-def load_mapping(folder: Path) -> tuple[Mapping, dict[str, Any]]:
-    """A saved mapping in evaluation mode, and its card (`before` and `after` are in its config).
-
-    Raises:
-        UserError: none here, or weights that do not match the card.
-    """
-    path = folder / "mapping.json"
-    if not path.is_file():
-        raise UserError(f"{folder}: no mapping here (mapping.json is missing); run adapt")
-    card = json.loads(path.read_text())
-    if sha256_of(folder / "mapping.safetensors") != card["sha256"]:
-        raise UserError(f"{folder / 'mapping.safetensors'}: is not the file that mapping.json describes")
-    num_actions, width = len(card["actions"]["names"]), card["context_width"]
-    mapping: Mapping
-    if card["kind"] == "dictionary":
-        mapping = DictionaryMapping(card["num_codes"], num_actions)
-    elif card["kind"] == "ridge":
-        mapping = RidgeMapping(width, num_actions)
-    else:
-        config = parse(card["config"], MappingConfig, str(path))
-        discrete = card["actions"]["kind"] == "discrete"
-        mapping = MLPMapping(width, num_actions, config.hidden, config.depth, discrete)
-    mapping.load_state_dict(load_file(folder / "mapping.safetensors"), strict=True)
-    return mapping.eval(), card
 
 
 def folds(episodes: Sequence[str] | np.ndarray, num_folds: int) -> Int[Tensor, " rows"]:

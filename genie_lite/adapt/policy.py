@@ -6,7 +6,8 @@ The frames are stacked along their channels, so motion is visible inside a patch
 picture's patches only. Small patches are merged before the first attention: pixels of a patch are looked
 at closely, while attention, whose cost a CPU feels most, works on a quarter of the rows.
 
-Every arm of the comparison uses this network with the same number of updates; only the labels differ.
+Every arm of the comparison uses this network. Those that clone a whole video take the same number of updates;
+the one that has the few labels alone stops where held-out ones say so (`supervised.fit`).
 """
 
 import json
@@ -22,11 +23,12 @@ from jaxtyping import Float
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from genie_lite.adapt.footage import Footage, to_frames
+from genie_lite.adapt.footage import Footage
 from genie_lite.adapt.supervised import ActionReader, ActionSpace, FitConfig, Progress, fit, predict
-from genie_lite.artifact import sha256_of, write_bytes, write_json
 from genie_lite.config import parse
+from genie_lite.data.loader import to_frames
 from genie_lite.errors import UserError
+from genie_lite.files import sha256_of, write_bytes, write_json
 from genie_lite.nn.attention import Attention
 from genie_lite.nn.patch import grid_of, patchify
 
@@ -109,6 +111,7 @@ def fit_policy(
     seed: int,
     device: str = "cpu",
     progress: Progress | None = None,
+    episodes: np.ndarray | None = None,
 ) -> Policy:
     """Clone: at each row's frame, do what `target` says. See `supervised.fit`."""
     frame_hw = (footage.frames.shape[1], footage.frames.shape[2])
@@ -129,6 +132,7 @@ def fit_policy(
         seed=seed,
         device=device,
         progress=progress,
+        episodes=episodes,
     )
 
 

@@ -1,7 +1,9 @@
 """Networks that read an action off frames, and the one loop that trains them all.
 
 The policy and the inverse model differ in what they may look at, not in how they learn: same loss, same
-schedule, same normaliser. So no arm of the comparison wins by a better trainer.
+schedule, same normaliser. Whoever learns from the few labels alone stops where held-out ones of them say so
+(`stopping.py`), as ours does; whoever clones a whole video takes all steps. So no arm of the comparison wins
+by a better trainer, or because another learnt its labels by heart.
 """
 
 from abc import ABC, abstractmethod
@@ -17,11 +19,13 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
+from genie_lite.adapt.stopping import Stop, best_stop, held_out, looks
 from genie_lite.config import Config
 
 Kind = Literal["discrete", "continuous"]
 FramesAt = Callable[[np.ndarray], Tensor]  # rows of the footage -> frames `b t c h w`
 Progress = Callable[[int, int], None]  # (done, total)
+Look = Callable[[int, "ActionReader"], None]  # (steps done, the network so far)
 PREDICT_BATCH = 256
 
 
@@ -38,6 +42,7 @@ class FitConfig(Config):
 
     context: int = Field(default=2, ge=1)  # frames that the network sees
     steps: int = Field(default=1500, ge=1)
+    passes: int = Field(default=200, ge=1)  # at most, over few labels of which some decide when to stop
     batch: int = Field(default=128, ge=1)
     lr: float = Field(default=1e-3, gt=0)  # the highest; a cosine takes it to 0
     warmup_steps: int = Field(default=50, ge=0)
@@ -55,6 +60,7 @@ class ActionReader(nn.Module, ABC):
     def __init__(self, actions: ActionSpace) -> None:
         super().__init__()
         self.actions = actions
+        self.stop: Stop | None = None  # how long it was trained, where held-out labels decided
         self.register_buffer("action_mean", torch.zeros(len(actions.names)))
         self.register_buffer("action_std", torch.ones(len(actions.names)))
 
@@ -84,8 +90,9 @@ def fit(
     seed: int,
     device: str = "cpu",
     progress: Progress | None = None,
+    episodes: np.ndarray | None = None,
 ) -> ReaderT:
-    """Train a network to say `target` at `rows`.
+    """Train a network to say `target` at `rows`, for all steps or for as many as held-out episodes like.
 
     Args:
         build: makes the network, with weights drawn from torch's global generator.
@@ -96,8 +103,69 @@ def fit(
         seed: of the initial weights and of the batches; nothing else is random.
         device: where to train.
         progress: called with (steps done, steps) after every step.
+        episodes: of each row. Where given, one network is trained without some of them, for at most
+            `config.passes` over the labels, to learn after how many steps it does best there. The one that
+            is returned is trained on all rows for that many steps of the same schedule, and says so in `stop`.
     """
     assert len(rows) == len(target) > 0
+    if episodes is None:
+        return _train(build, frames_at, rows, target, config, config.steps, seed, device, progress)
+    most = min(config.steps, max(1, round(config.passes * len(rows) / config.batch)))
+    config = config.model_copy(update={"steps": most})
+    stop = _choose_stop(build, frames_at, rows, target, config, seed, device, progress, episodes)
+    reader = _train(build, frames_at, rows, target, config, stop.steps, seed, device, progress)
+    reader.stop = stop
+    return reader
+
+
+def loss_at(
+    reader: ActionReader, frames_at: FramesAt, rows: np.ndarray, target: Float[Tensor, "rows a"]
+) -> float:
+    """Cross-entropy in nats, or the mean squared error of normalised actions, at given rows."""
+    answer = predict(reader, frames_at, rows)
+    if reader.actions.kind == "discrete":
+        return float(-(target * answer.clamp_min(1e-9).log()).sum(dim=1).mean())
+    return float(((answer - target) / reader.action_std.cpu()).square().mean())
+
+
+def _choose_stop(
+    build: Callable[[], ReaderT],
+    frames_at: FramesAt,
+    rows: np.ndarray,
+    target: Tensor,
+    config: FitConfig,
+    seed: int,
+    device: str,
+    progress: Progress | None,
+    episodes: np.ndarray,
+) -> Stop:
+    """Train without the held-out episodes, and look at them now and then."""
+    unseen = held_out(episodes, seed)
+    losses: dict[int, float] = {}
+    when = looks(config.steps)
+
+    def look(step: int, reader: ActionReader) -> None:
+        if step in when:
+            losses[step] = loss_at(reader, frames_at, rows[unseen], target[torch.from_numpy(unseen)])
+
+    seen = torch.from_numpy(~unseen)
+    _train(build, frames_at, rows[~unseen], target[seen], config, config.steps, seed, device, progress, look)
+    return best_stop(losses, config.steps)
+
+
+def _train(
+    build: Callable[[], ReaderT],
+    frames_at: FramesAt,
+    rows: np.ndarray,
+    target: Tensor,
+    config: FitConfig,
+    num_steps: int,
+    seed: int,
+    device: str,
+    progress: Progress | None,
+    look: Look | None = None,
+) -> ReaderT:
+    """The first `num_steps` steps of the schedule; `look` is called after each."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         reader = build()
@@ -112,7 +180,7 @@ def fit(
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _share_of_peak(step, config))
     low = config.precision == "bf16-mixed"
-    for step in range(config.steps):
+    for step in range(num_steps):
         drawn = torch.randint(len(rows), (config.batch,), generator=generator)
         frames = frames_at(rows[drawn.numpy()]).to(device)
         with torch.autocast(frames.device.type, torch.bfloat16) if low else nullcontext():
@@ -124,7 +192,9 @@ def fit(
         optimizer.step()
         schedule.step()
         if progress is not None:
-            progress(step + 1, config.steps)
+            progress(step + 1, num_steps)
+        if look is not None:
+            look(step + 1, reader)
     return reader.eval()
 
 

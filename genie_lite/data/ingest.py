@@ -43,8 +43,8 @@ from genie_lite.data.shards import (
     read_index,
 )
 from genie_lite.data.sources import Source, find_sources, key_of
-from genie_lite.data.video import write_bytes
 from genie_lite.errors import UserError
+from genie_lite.files import write_bytes
 
 __all__ = ["IngestConfig", "IngestSummary", "ingest"]
 

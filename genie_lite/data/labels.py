@@ -8,10 +8,10 @@ frames of that file, from 0. The action of row k is the one that led from frame 
 Only `adapt`, the probe and the oracle open such a file; training on video never does.
 """
 
+import io
 import json
-import os
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from genie_lite.errors import UserError
+from genie_lite.files import write_bytes
 
 Kind = Literal["discrete", "continuous"]
 METADATA_KEY = b"genie_lite"
@@ -75,6 +76,12 @@ class Labels:
     def select(self, rows: np.ndarray) -> "Labels":
         """The given rows, by a mask or by indices."""
         return Labels(self.sources[rows], self.frame_index[rows], self.action[rows], self.kind, self.names)
+
+    def renamed(self, names: Mapping[str, str]) -> "Labels":
+        """The same rows under other names of their sources; `names` has one for each."""
+        old, where = np.unique(self.sources, return_inverse=True)
+        sources = np.asarray([names[name] for name in old.tolist()], dtype=str)[where]
+        return Labels(sources, self.frame_index, self.action, self.kind, self.names)
 
     def of(self, sources: Collection[str]) -> "Labels":
         """The rows of the given sources."""
@@ -173,10 +180,9 @@ def write_labels(
         [pa.field(name, column.type) for name, column in zip(COLUMNS, columns, strict=True)],
         metadata={METADATA_KEY: json.dumps(about).encode()},
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    pq.write_table(pa.Table.from_arrays(columns, schema=schema), unfinished)
-    os.replace(unfinished, path)
+    buffer = io.BytesIO()
+    pq.write_table(pa.Table.from_arrays(columns, schema=schema), buffer)
+    write_bytes(path, buffer.getvalue())
 
 
 def read_labels(path: Path) -> Labels:
@@ -205,6 +211,28 @@ def read_labels(path: Path) -> Labels:
         about["kind"],
         tuple(about["names"]),
         str(path),
+    )
+
+
+def join_labels(parts: Sequence[Labels]) -> Labels:
+    """The labels of several places as one.
+
+    Raises:
+        UserError: they name different actions, or label one frame twice.
+    """
+    first = parts[0]
+    for other in parts[1:]:
+        if (other.kind, other.names) != (first.kind, first.names):
+            raise UserError(
+                f"labels: one file names the actions {list(first.names)}, another {list(other.names)}"
+            )
+    return _checked(
+        np.concatenate([part.sources for part in parts]),
+        np.concatenate([part.frame_index for part in parts]),
+        np.concatenate([part.action for part in parts]),
+        first.kind,
+        first.names,
+        f"labels of {len(parts)} places" if len(parts) > 1 else "labels",
     )
 
 

@@ -4,7 +4,7 @@
     data/chunk-000/episode_000000.parquet                frame_index, action, one row per frame
     videos/chunk-000/<camera>/episode_000000.mp4         one file per episode and camera
 
-`episodes` gives the mp4 files to ingest and `read_labels` their actions. A label's source is the path of the
+`read` gives the mp4 files to ingest and `read_labels` their actions. A label's source is the path of the
 mp4 relative to the root, which is the name that ingest gives it. An episode whose files are missing or do not
 fit together is quarantined with a reason; the rest is used.
 Source: github.com/huggingface/lerobot, dataset format v2.1 (v3.0 packs many episodes into one file).
@@ -17,13 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from av.error import FFmpegError
 
 from genie_lite.data.labels import Labels
+from genie_lite.data.video import BadVideo, probe
 from genie_lite.errors import UserError
 
 VERSIONS = ("v2.0", "v2.1")
@@ -66,11 +65,6 @@ class RobotData:
 def is_lerobot(root: Path) -> bool:
     """Whether a folder looks like a LeRobot dataset of any version."""
     return (root / "meta" / "info.json").is_file()
-
-
-def episodes(root: Path, camera: str | None = None) -> list[Path]:
-    """The mp4 file of every usable episode, in order; `camera` as in `read`."""
-    return [episode.path for episode in read(root, camera).episodes]
 
 
 def read_labels(root: Path, camera: str | None = None) -> Labels:
@@ -203,12 +197,14 @@ def _read_action(table: Path, video: Path, length: int, width: int) -> np.ndarra
         return "the data file is missing"
     try:
         rows = pq.read_table(table, columns=["frame_index", "action"])
-        num_frames = _frames_stated(video)
-    except (pa.ArrowException, OSError, FFmpegError) as error:
+        num_frames = probe(video).num_frames
+    except (pa.ArrowException, OSError) as error:
         return f"unreadable: {' '.join(str(error).split())}"
+    except BadVideo as error:
+        return f"unreadable: {error.reason}"
     if len(rows) != length:
         return f"{len(rows)} rows in the data file, meta/episodes.jsonl says {length}"
-    if num_frames not in (0, length):
+    if num_frames not in (None, length):
         return f"{num_frames} frames in the video, {length} rows in the data file"
     if not np.array_equal(rows["frame_index"].to_numpy(), np.arange(length)):
         return "frame_index does not count 0, 1, 2, ..."
@@ -218,9 +214,3 @@ def _read_action(table: Path, video: Path, length: int, width: int) -> np.ndarra
     if not np.isfinite(flat).all():
         return "an action is infinite or missing"
     return flat.astype(np.float32).reshape(length, width)
-
-
-def _frames_stated(path: Path) -> int:
-    """Number of frames that the container's header states, 0 where it does not say."""
-    with av.open(str(path)) as container:
-        return container.streams.video[0].frames if container.streams.video else 0

@@ -25,6 +25,7 @@ from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from genie_lite.data.video import read_frames
 from genie_lite.errors import UserError
+from genie_lite.files import sha256_of
 
 FORMAT = 1
 INDEX_FILE = "shards.json"
@@ -98,7 +99,7 @@ class ShardWriter:
         if self._tar is None:
             return None
         self._tar.close()
-        sha256 = _sha256_of(self._unfinished)
+        sha256 = sha256_of(self._unfinished)
         size = self._unfinished.stat().st_size
         with self._unfinished.open("rb") as file:
             os.fsync(file.fileno())
@@ -255,14 +256,9 @@ def _check(path: Path, shard: Shard, verify: bool) -> None:
     size = path.stat().st_size
     if size != shard.bytes:
         raise UserError(f"{path}: {size} bytes, {INDEX_FILE} says {shard.bytes}; {ADVICE}")
-    if verify and _sha256_of(path) != shard.sha256:
+    if verify and sha256_of(path) != shard.sha256:
         raise UserError(f"{path}: does not match its sha256 in {INDEX_FILE}; {ADVICE}")
 
 
 def _fingerprint(shards: list[Shard]) -> str:
     return hashlib.sha256("".join(shard.sha256 for shard in shards).encode()).hexdigest()
-
-
-def _sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,6 +1,6 @@
 """Video files in and out: the only file that knows decoders and encoders.
 
-Foreign files are read with PyAV (`decode`, `iter_frames`): it opens nearly everything, AV1 too, and says
+Foreign files are read with PyAV (`decode`): it opens nearly everything, AV1 too, and says
 what it could not decode. Files that we wrote ourselves are read with decord (`read_frames`): fast and
 exact to the frame, but not to be trusted with what others made.
 
@@ -8,8 +8,6 @@ Pixels are uint8 RGB here, `h w c` for one frame and `t h w c` for several.
 """
 
 import io
-import os
-import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +25,7 @@ from av.video.stream import VideoStream
 from jaxtyping import UInt8
 
 from genie_lite.errors import UserError
+from genie_lite.files import write_bytes
 
 Resize = Literal["crop", "pad", "stretch"]
 PixelFormat = Literal["yuv444p", "yuv420p"]
@@ -125,17 +124,6 @@ def decode(path: Path) -> Iterator[Picture]:
         # The tag may count the sound track's tail: only a clear gap is a fault.
         if expected_s is not None and found_s < 0.9 * expected_s - 0.5:
             raise BadVideo(path, f"truncated: {found_s:.1f} s decoded of {expected_s:.1f} s")
-
-
-def iter_frames(path: Path) -> Iterator[tuple[UInt8[np.ndarray, "h w c"], float, int]]:
-    """(RGB frame, time in seconds, index) of a foreign file, upright and at its own size.
-
-    Raises:
-        BadVideo: as `decode`.
-    """
-    for picture in decode(path):
-        pixels = picture.image.to_ndarray(format="rgb24")
-        yield _upright(pixels, picture.image), picture.time_s, picture.index
 
 
 class SquareFitter:
@@ -257,20 +245,6 @@ def read_frames(mp4: bytes | Path, indices: Sequence[int] | None = None) -> UInt
 def _without_padding(frame: np.ndarray) -> np.ndarray:
     height, width, _ = frame.shape
     return np.ascontiguousarray(frame.reshape(height, -1)[:, : 3 * width].reshape(height, width, 3))
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file so that a reader sees the old content or the new, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with unfinished.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 @contextmanager

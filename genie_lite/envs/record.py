@@ -22,13 +22,13 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field, model_validator
 
-from genie_lite.artifact import write_json
 from genie_lite.config import Config
 from genie_lite.data.labels import write_labels
 from genie_lite.data.video import write_mp4
 from genie_lite.envs.games import Game, game_of
 from genie_lite.envs.protocol import Env, Planner, fill
 from genie_lite.errors import UserError
+from genie_lite.files import write_json
 
 NUM_ENVS = 64  # episodes recorded side by side
 GOP, CRF = 10, 10  # near-lossless, and cheap to seek in

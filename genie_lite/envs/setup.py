@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from genie_lite.artifact import sha256_of, write_json
 from genie_lite.errors import UserError
+from genie_lite.files import sha256_of, write_json
 
 ENGINE = "procgen-mirror"
 CONSTRAINTS = Path(__file__).with_name("procgen-constraints.txt")

@@ -18,10 +18,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from genie_lite.artifact import write_bytes, write_json
 from genie_lite.data.loader import Clip
 from genie_lite.errors import UserError
 from genie_lite.evals.pictures import animation_webp, sheet_webp, strip_png, tile, to_uint8
+from genie_lite.files import write_bytes, write_json
 from genie_lite.models.lam import LatentActionModel
 from genie_lite.models.tokenizer import VideoTokenizer
 from genie_lite.models.world import World

@@ -19,13 +19,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from genie_lite.artifact import Artifact, is_finished, read_artifact, write_bytes, write_json
+from genie_lite.artifact import Artifact, is_finished, read_artifact
 from genie_lite.errors import UserError
 from genie_lite.evals.charts import Point
 from genie_lite.evals.gallery import read_gallery
 from genie_lite.evals.page import Curves, render
 from genie_lite.evals.tree import to_tree
 from genie_lite.evals.verdict import judge
+from genie_lite.files import write_bytes, write_json
 
 FORMAT = 1
 STAGES = ("tokenizer", "lam", "dynamics")

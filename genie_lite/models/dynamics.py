@@ -102,10 +102,11 @@ class DynamicsModel(nn.Module):
         Args:
             tokens: a clip of t frames.
             codes: vectors of its t - 1 latent actions.
-            generator: the only source of randomness: mask ratios, masks, corruption.
+            generator: the only source of randomness: mask ratios, masks, and in training corruption.
         """
         masked = draw_mask(tokens[:, 1:], generator)
-        clean = corrupt(tokens[:, :-1], self.corruption, self.sizes.vocabulary, generator)
+        corruption = self.corruption if self.training else 0.0
+        clean = corrupt(tokens[:, :-1], corruption, self.sizes.vocabulary, generator)
         return DynamicsOutput(
             self.logits(clean, tokens[:, 1:].masked_fill(masked, self.mask_token), codes), masked
         )

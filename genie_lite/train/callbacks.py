@@ -1,7 +1,8 @@
 """What happens around a training step. Each class does one thing; `session.py` puts them in order.
 
-Order matters at the end of a step: average the weights, record the step, validate the average, and only
-then write the checkpoint. So a checkpoint of step s vouches for every row of metrics.jsonl up to s.
+Order matters at the end of a step: average the weights, check the loss, record the step, validate the
+average, and only then write the checkpoint. So a checkpoint of step s vouches for every row of
+metrics.jsonl up to s, and was reached through numbers only.
 """
 
 import logging
@@ -15,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from genie_lite.artifact import write_bytes
 from genie_lite.errors import UserError
+from genie_lite.files import write_bytes
 from genie_lite.train.framework import Callback, L
 from genie_lite.train.logging import Row
 from genie_lite.train.module import StageModule
@@ -129,12 +130,37 @@ class ClipGradient(Callback):
         self.norm = nn.utils.clip_grad_norm_(pl_module.parameters(), self._max_norm)
 
 
-class Record(Callback):
-    """Writes loss, terms, learning rate and gradient norm of every `every`-th step, and of the first.
+class FiniteLoss(Callback):
+    """Ends training if the loss of any step was no number, before anything is written of that step.
+
+    Looking at a loss waits for the accelerator, so it is looked at only when something is about to be
+    written; the sum since the last look is finite only if every loss was.
 
     Raises:
         UserError: the loss is not a number any more.
     """
+
+    def __init__(self, every: Sequence[int]) -> None:
+        """Look at every step that is a multiple of one of `every`, at the first and at the last."""
+        self._every = every
+        self._sum = torch.zeros(())
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        loss = outputs["loss"].detach().float()
+        self._sum = self._sum.to(loss.device) + loss
+        step = finished_step(trainer, batch_idx)
+        if step is None or (step not in (1, trainer.max_steps) and all(step % each for each in self._every)):
+            return
+        found = float(trainer.strategy.reduce(self._sum, reduce_op="mean"))
+        self._sum = torch.zeros_like(loss)
+        if not math.isfinite(found):
+            raise UserError(f"step {step}: the loss is {found}; lower train.lr or train.clip_norm")
+
+
+class Record(Callback):
+    """Writes loss, terms, learning rate and gradient norm of every `every`-th step, and of the first."""
 
     def __init__(self, every: int, write: Callable[[Row], None], clip: ClipGradient) -> None:
         self._every, self._write, self._clip = every, write, clip
@@ -159,8 +185,6 @@ class Record(Callback):
         if step % self._every and step != 1:
             return
         numbers = trainer.strategy.reduce(values, reduce_op="mean").tolist()
-        if not math.isfinite(numbers[0]):
-            raise UserError(f"step {step}: the loss is {numbers[0]}; lower train.lr or train.clip_norm")
         if trainer.is_global_zero:
             terms = dict(zip(named, numbers, strict=True))
             rest = {"lr": self._lr, "gradient_norm": float(self._clip.norm)}
@@ -252,6 +276,8 @@ class SaveLast(Callback):
         part = self._path.with_suffix(".ckpt.part")
         trainer.save_checkpoint(part, weights_only=False)
         if trainer.is_global_zero:
+            with part.open("r+b") as file:
+                os.fsync(file.fileno())  # else a power cut could leave the new name on an empty file
             os.replace(part, self._path)
 
 

@@ -14,9 +14,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from genie_lite.artifact import Artifact, is_finished, read_artifact, write_json
+from genie_lite.artifact import Artifact, is_finished, read_artifact
 from genie_lite.data.shards import ShardSet
 from genie_lite.errors import UserError
+from genie_lite.files import write_json
 from genie_lite.train.config import STAGES, DynamicsStage, StageConfig, StageName
 from genie_lite.train.logging import WandbMode, check_wandb
 
@@ -60,11 +61,18 @@ def fit(
         raise UserError(f"stage '{stage}': expected {STAGES[stage].__name__}, found {type(config).__name__}")
     folder = run / stage
     parents = {name: read_artifact(run / name, name) for name in PARENTS[stage]}
-    _claim(folder, _origin(config, shards, parents, seed))
+    origin = _origin(config, shards, parents, seed)
+    has_begun = is_finished(folder) or (folder / "last.ckpt").is_file()
+    # An attempt that left not even a checkpoint claims nothing.
+    is_claimed = has_begun and (folder / "stage.json").is_file()
+    if is_claimed:
+        _check_origin(folder, origin)
     if is_finished(folder):
         return read_artifact(folder, stage)
     check_wandb(wandb)
     _check_frames(config, shards)
+    if not is_claimed:
+        write_json(folder / "stage.json", origin)
 
     # Lightning takes seconds to import; a finished stage, and `--help`, should not wait for it.
     from genie_lite.train.session import Session
@@ -91,13 +99,9 @@ def _origin(
     }
 
 
-def _claim(folder: Path, origin: dict[str, Any]) -> None:
-    """Note what a stage's folder is trained from; refuse to go on from something else."""
-    path = folder / "stage.json"
-    if not path.is_file():
-        write_json(path, origin)
-        return
-    before, now = _flat(json.loads(path.read_text())), _flat(origin)
+def _check_origin(folder: Path, origin: dict[str, Any]) -> None:
+    """Refuse to go on from something else than what a stage's folder was trained from."""
+    before, now = _flat(json.loads((folder / "stage.json").read_text())), _flat(origin)
     for key in sorted(before.keys() | now.keys()):
         if key.split(".")[-1] not in WITHOUT_EFFECT and before.get(key) != now.get(key):
             raise UserError(

@@ -1,6 +1,7 @@
 """Lightning, imported in one place: after torchvision is made importable, and told to be quiet."""
 
 import logging
+import signal
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ import lightning as L  # noqa: E402
 from lightning.pytorch.callbacks import Callback  # noqa: E402
 from lightning.pytorch.utilities.types import OptimizerLRScheduler  # noqa: E402
 
-__all__ = ["Callback", "L", "OptimizerLRScheduler", "quiet_lightning"]
+__all__ = ["Callback", "L", "OptimizerLRScheduler", "interruptible", "quiet_lightning"]
 
 # What Lightning warns of although it was chosen on purpose, or is nobody's to mend here.
 HARMLESS = (r"`isinstance\(treespec, LeafSpec\)` is deprecated",)
@@ -34,3 +35,16 @@ def quiet_lightning() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let Ctrl-C stay a KeyboardInterrupt: Lightning exits with code 1 instead, and leaves Ctrl-C ignored."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as stopped:
+        if not isinstance(stopped.__context__, KeyboardInterrupt):
+            raise
+        signal.signal(signal.SIGINT, handler)
+        raise KeyboardInterrupt from stopped

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from genie_lite.artifact import write_bytes
 from genie_lite.errors import UserError
+from genie_lite.files import write_bytes
 
 WandbMode = Literal["online", "offline", "off"]
 Row = Mapping[str, float | int | str]

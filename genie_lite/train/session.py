@@ -12,6 +12,7 @@ from genie_lite.data.shards import ShardSet
 from genie_lite.errors import UserError
 from genie_lite.train.callbacks import (
     ClipGradient,
+    FiniteLoss,
     Record,
     SaveLast,
     ShowProgress,
@@ -21,7 +22,7 @@ from genie_lite.train.callbacks import (
     WeightAverage,
 )
 from genie_lite.train.config import DynamicsStage, StageConfig, StageName
-from genie_lite.train.framework import Callback, L, quiet_lightning
+from genie_lite.train.framework import Callback, L, interruptible, quiet_lightning
 from genie_lite.train.logging import MetricsFile, Row, WandbMode, close_wandb, open_wandb
 from genie_lite.train.module import StageModule, build_module
 from genie_lite.train.stream import ClipData, TokenData
@@ -30,6 +31,9 @@ from genie_lite.train.stream import ClipData, TokenData
 OWNED = {
     "max_steps": "train.steps",
     "max_epochs": "train.steps",
+    "max_time": "train.steps",
+    "fast_dev_run": "train.steps",
+    "overfit_batches": "train.steps",
     "accumulate_grad_batches": "train.accumulate",
     "gradient_clip_val": "train.clip_norm",
     "precision": "train.precision",
@@ -41,6 +45,9 @@ OWNED = {
     "limit_train_batches": "train.steps",
     "callbacks": "nothing: callbacks are fixed",
 }
+
+# What torch.load raises for a file that is not a whole checkpoint.
+UNREADABLE = (RuntimeError, OSError, ValueError, KeyError)
 
 
 class Session:
@@ -77,15 +84,20 @@ class Session:
         with quiet_lightning():
             trainer = self._build_trainer(trainer_arguments)
             module = build_module(self._config, self._run, self._seed)
+            step = self._step_of_checkpoint()
             if trainer.is_global_zero:
-                self._metrics.truncate(self._step_of_checkpoint())
+                self._metrics.truncate(step)
                 if wandb != "off":
                     self._log_remote = open_wandb(wandb, self._folder, self._config.model_dump())
             try:
-                trainer.fit(module, datamodule=self._data, ckpt_path=self._resume_path(), weights_only=True)
+                with interruptible():
+                    trainer.fit(
+                        module, datamodule=self._data, ckpt_path=self._resume_path(), weights_only=True
+                    )
             finally:
                 if self._log_remote is not None:
                     close_wandb()
+            self._check_complete(trainer.global_step)
             if self._average is not None:
                 self._average.swap(module)
             if trainer.is_global_zero:
@@ -121,6 +133,7 @@ class Session:
             self._stopwatch,
             *([] if self._average is None else [self._average]),
             clip,
+            FiniteLoss((train.log_every, train.val_every, train.checkpoint_every)),
             Record(train.log_every, self._write, clip),
             self._validate,
             SaveLast(self._checkpoint, train.checkpoint_every),
@@ -138,7 +151,20 @@ class Session:
     def _step_of_checkpoint(self) -> int:
         if not self._checkpoint.is_file():
             return 0
-        return torch.load(self._checkpoint, map_location="cpu", weights_only=True, mmap=True)["global_step"]
+        try:
+            checkpoint = torch.load(self._checkpoint, map_location="cpu", weights_only=True, mmap=True)
+            return checkpoint["global_step"]
+        except PermissionError:  # nothing to delete
+            raise
+        except UNREADABLE as error:
+            raise UserError(
+                f"{self._checkpoint}: damaged or cut off; delete it to start the stage again"
+            ) from error
+
+    def _check_complete(self, step: int) -> None:
+        steps = self._config.train.steps
+        if step != steps:
+            raise UserError(f"{self._folder}: stopped at step {step} of {steps}; run it again to go on")
 
     def _finish(self, module: StageModule, recipe_text: str) -> None:
         write_artifact(

@@ -21,10 +21,10 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from genie_lite.artifact import write_bytes, write_json
 from genie_lite.data.loader import to_frames
 from genie_lite.data.shards import Shard, ShardSet
 from genie_lite.errors import UserError
+from genie_lite.files import write_bytes, write_json
 from genie_lite.models.lam import LatentActionModel
 from genie_lite.models.tokenizer import VideoTokenizer
 

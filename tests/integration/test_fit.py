@@ -125,6 +125,21 @@ def test_a_folder_is_not_used_for_another_recipe(run: Path, shards: ShardSet) ->
         train("lam", shards, run, stage_config("lam", steps=9))
 
 
+def test_an_attempt_that_left_no_checkpoint_binds_nobody(
+    tmp_path: Path, shards: ShardSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("importlib.util.find_spec", lambda name: None)
+        with pytest.raises(UserError, match="wandb is not installed"):
+            fit("lam", stage_config("lam"), shards, tmp_path, seed=0, wandb="offline", trainer=CPU)
+    assert not (tmp_path / "lam" / "stage.json").exists()
+    with pytest.raises(UserError, match="no such argument"):
+        fit("lam", stage_config("lam"), shards, tmp_path, seed=0, wandb="off", trainer={"acelerator": "cpu"})
+    train("lam", shards, tmp_path, stage_config("lam", steps=2))
+    with pytest.raises(UserError, match=r"was trained with train\.steps=2, now it is 8"):
+        train("lam", shards, tmp_path)
+
+
 def test_looking_more_often_is_the_same_recipe(run: Path, shards: ShardSet) -> None:
     train("lam", shards, run, stage_config("lam", val_every=2, checkpoint_every=1))
 
@@ -145,6 +160,8 @@ def test_frames_of_another_size_are_refused(tmp_path: Path, shards: ShardSet) ->
     ("arguments", "message"),
     [
         ({"max_steps": 5}, r"trainer\.max_steps: is set by train\.steps"),
+        ({"max_time": "00:00:00:01"}, r"trainer\.max_time: is set by train\.steps"),
+        ({"fast_dev_run": True}, r"trainer\.fast_dev_run: is set by train\.steps"),
         ({"acelerator": "cpu"}, r"trainer\.acelerator: lightning\.Trainer has no such argument"),
     ],
 )
@@ -176,6 +193,13 @@ def test_bfloat16_trains(tmp_path: Path, shards: ShardSet) -> None:
 def test_a_loss_that_is_no_number_ends_with_advice(tmp_path: Path, shards: ShardSet) -> None:
     with pytest.raises(UserError, match=r"the loss is nan; lower train\.lr"):
         train("lam", shards, tmp_path, stage_config("lam", lr=1e30, warmup_steps=0))
+
+
+def test_no_checkpoint_is_written_after_a_loss_that_is_no_number(tmp_path: Path, shards: ShardSet) -> None:
+    config = stage_config("lam", lr=1e30, warmup_steps=0, log_every=1000, val_every=1000)
+    with pytest.raises(UserError, match=r"step 3: the loss is nan"):
+        train("lam", shards, tmp_path, config)
+    assert not (tmp_path / "lam" / "last.ckpt").exists()
 
 
 def test_collapsed_codes_are_told_once_with_advice(

@@ -6,12 +6,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
 
 from genie_lite.data.shards import ShardSet
+from genie_lite.errors import UserError
 from genie_lite.train.config import StageName
 from genie_lite.train.fit import fit
 from genie_lite.train.logging import MetricsFile
@@ -127,6 +128,49 @@ def test_resumed_equals_uninterrupted_in_every_way_of_training(
     break_off(monkeypatch, "lam", shards, tmp_path / "broken", step=5, **setting)
     train("lam", shards, tmp_path / "broken", **setting)
     assert_same("lam", tmp_path / "broken", tmp_path / "whole")
+
+
+def test_a_stage_that_lightning_stopped_early_is_not_finished(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shards: ShardSet
+) -> None:
+    from genie_lite.train.callbacks import ShowProgress
+
+    def stop(self: object, trainer: Any, *_: object) -> None:
+        trainer.should_stop = trainer.global_step == 5
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ShowProgress, "on_train_batch_end", stop)
+        with pytest.raises(UserError, match=r"lam: stopped at step 5 of 8; run it again to go on"):
+            train("lam", shards, tmp_path)
+    assert not (tmp_path / "lam" / "artifact.json").exists()
+    train("lam", shards, tmp_path)
+    assert (tmp_path / "lam" / "artifact.json").exists()
+
+
+def test_ctrl_c_stays_an_interruption_and_works_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shards: ShardSet
+) -> None:
+    from genie_lite.train.callbacks import ShowProgress
+
+    monkeypatch.setattr(ShowProgress, "on_train_batch_end", lambda *_: signal.raise_signal(signal.SIGINT))
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        train("lam", shards, tmp_path)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize("share", [0.0, 0.6])
+def test_a_damaged_checkpoint_is_told_in_a_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shards: ShardSet, share: float
+) -> None:
+    break_off(monkeypatch, "lam", shards, tmp_path, step=4)
+    path = tmp_path / "lam" / "last.ckpt"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(
+        UserError, match=r"last\.ckpt: damaged or cut off; delete it to start the stage again"
+    ):
+        train("lam", shards, tmp_path)
 
 
 SCRIPT = """

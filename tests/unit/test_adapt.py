@@ -167,6 +167,11 @@ def test_all_arms_are_saved_with_what_they_rest_on(tmp_path: Path) -> None:
     assert card["about"]["parents"] == {"lam": "abc"}
     assert card["about"]["labels_used"] == 12
     assert adapted.summary["arms"]["oracle"]["labels_used"] == 56
+    stopped = {arm: about["stopped"] for arm, about in adapted.summary["arms"].items()}
+    for part in (stopped["bc_labels"]["policy"], stopped["idm_labels"]["inverse_model"]):
+        assert 1 <= part["steps"] <= part["most"]
+    assert stopped["latent"] == stopped["oracle"] == {"policy": None, "inverse_model": None}
+    assert stopped["idm_labels"]["policy"] is None, "it clones a whole video, as ours does"
     assert (tmp_path / "mapping.json").is_file()
     assert not (tmp_path / "arms/bc_labels/mapping.json").exists()
     assert read_adapted(tmp_path).summary == json.loads(json.dumps(adapted.summary))
@@ -219,6 +224,7 @@ def test_a_robot_is_scored_on_held_out_episodes(shards: ShardSet, tmp_path: Path
     adapted = adapt_shards(shards, tmp_path / "latents", labels, tmp_path / "out", config, seed=0)
     assert len(adapted.summary["labels"]["episodes"]) == 2
     assert adapted.summary["labels"]["transitions"] == 16
+    assert adapted.summary["decoders"]["stopped"]["idm_labels"]["steps"] <= CONFIG.idm.steps
     scores = adapted.summary["decoders"]["r2"]
     assert set(scores) == {"latent", "latent_change", "mean", "hold_last", "idm_labels", "idm_all"}
     assert set(scores["latent"]) == {"all", "left_arm", "right_arm"}

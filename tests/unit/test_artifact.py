@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from genie_lite.artifact import is_finished, read_artifact, write_artifact, write_bytes
+from genie_lite.artifact import is_finished, read_artifact, write_artifact
 from genie_lite.errors import UserError
+from genie_lite.files import write_bytes
 from genie_lite.models.dynamics import load_dynamics
 from genie_lite.models.lam import load_lam
 from genie_lite.models.tokenizer import load_tokenizer

@@ -156,6 +156,16 @@ def test_a_full_disk_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     expect_mistake(call("doctor"), "runs/x", "No space left")
 
 
+def test_an_interruption_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("genie_lite.doctor.diagnose", interrupt)
+    outcome = call("doctor")
+    assert outcome.code == 130
+    assert outcome.err.strip() == "interrupted; run the same command again to go on"
+
+
 def test_results_are_one_json_object_on_stdout() -> None:
     outcome = call("doctor", "--json")
     findings = json.loads(outcome.out)

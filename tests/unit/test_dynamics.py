@@ -60,6 +60,18 @@ def test_same_generator_same_loss_and_another_one_another() -> None:
     assert losses[0] == losses[1] != losses[2]
 
 
+def test_the_past_is_corrupted_in_training_only() -> None:
+    model = models.dynamics(corruption=0.9)
+    tokens, codes = torch.randint(16, (2, 6, 4), generator=generator()), torch.randn(2, 5, 4)
+    with torch.no_grad():
+        trained = model.train()(tokens, codes, generator()).logits
+        measured = model.eval()(tokens, codes, generator()).logits
+        model.corruption = 0.0
+        clean = model.train()(tokens, codes, generator()).logits
+    assert torch.equal(measured, clean)
+    assert not torch.equal(trained, clean)
+
+
 def test_cached_logits_equal_those_of_the_whole_clip_beyond_the_window() -> None:
     model = models.dynamics(window=3).eval()
     tokens, codes = torch.randint(16, (2, 9, 4), generator=generator()), torch.randn(2, 8, 4)

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from genie_lite.artifact import sha256_of
 from genie_lite.envs import setup
 from genie_lite.envs.games import make
 from genie_lite.envs.procgen_worker import pack, read_message, unpack, write_message
 from genie_lite.errors import UserError
+from genie_lite.files import sha256_of
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image, ImageSequence
 
-from genie_lite.artifact import write_artifact, write_json
+from genie_lite.artifact import write_artifact
 from genie_lite.data.loader import Clip
 from genie_lite.errors import UserError
 from genie_lite.evals.charts import Line, line_chart, thin, ticks
@@ -23,6 +23,7 @@ from genie_lite.evals.gallery import paint, read_gallery, write_gallery
 from genie_lite.evals.pictures import animation_webp, data_uri, sheet_webp, strip_png, tile, to_uint8
 from genie_lite.evals.report import write_report
 from genie_lite.evals.verdict import judge
+from genie_lite.files import write_json
 from genie_lite.models.world import SamplingConfig, World
 from tests import models
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genie_lite.data.labels import Labels, join, read_labels, write_labels
+from genie_lite.data.labels import Labels, join, join_labels, read_labels, write_labels
 from genie_lite.errors import UserError
 
 
@@ -125,3 +125,26 @@ def test_foreign_files_are_named(tmp_path: Path) -> None:
     pq.write_table(pa.table({"source": ["a"], "frame_index": [0], "action": [0]}), tmp_path / "bare.parquet")
     with pytest.raises(UserError, match="not a label file"):
         read_labels(tmp_path / "bare.parquet")
+
+
+def test_labels_of_several_places_become_one_in_order() -> None:
+    whole = join_labels([labels({"b": 2}), labels({"a": 3})])
+    assert list(zip(whole.sources, whole.frame_index, strict=True)) == [
+        ("a", 0),
+        ("a", 1),
+        ("a", 2),
+        ("b", 0),
+        ("b", 1),
+    ]
+
+
+def test_a_frame_that_two_places_label_is_named() -> None:
+    with pytest.raises(UserError, match="labels of 2 places: frame 0 of a is labelled twice"):
+        join_labels([labels({"a": 3, "b": 2}), labels({"a": 1})])
+
+
+def test_places_that_name_other_actions_do_not_join() -> None:
+    one = labels({"a": 3})
+    other = Labels(np.array(["b"]), np.array([0]), np.array([0]), "discrete", ("up", "down"))
+    with pytest.raises(UserError, match=r"\['left', 'stay', 'right'\], another \['up', 'down'\]"):
+        join_labels([one, other])

@@ -28,7 +28,9 @@ def test_actions_are_joined_to_the_videos_name(tmp_path: Path) -> None:
             found = labels.lookup(source, frame)
             assert found is not None
             np.testing.assert_array_equal(found, action[frame])
-    assert lerobot.episodes(tmp_path) == [tmp_path / source for source in actions]
+    assert [episode.path for episode in lerobot.read(tmp_path).episodes] == [
+        tmp_path / each for each in actions
+    ]
 
 
 def test_broken_episodes_are_quarantined_and_the_rest_is_used(tmp_path: Path) -> None:
@@ -58,6 +60,15 @@ def test_a_video_of_another_length_is_quarantined(tmp_path: Path) -> None:
     assert dict(lerobot.read(tmp_path / "a").quarantined)[source].startswith("9 frames in the video, 12 rows")
 
 
+def test_a_list_of_other_files_is_not_followed(tmp_path: Path) -> None:
+    """FFmpeg would open a text that names other files, whatever its ending; here only containers are read."""
+    source, other, *_ = write_lerobot(tmp_path)
+    neighbour = (tmp_path / source).with_name("secret.mp4")
+    neighbour.write_bytes((tmp_path / other).read_bytes())
+    (tmp_path / source).write_text("ffconcat version 1.0\nfile secret.mp4\n")
+    assert dict(lerobot.read(tmp_path).quarantined)[source].startswith("unreadable: not a readable video")
+
+
 def test_nothing_usable_is_an_error_with_the_first_reason(tmp_path: Path) -> None:
     for source in write_lerobot(tmp_path, num_episodes=2):
         (tmp_path / source).unlink()
@@ -67,11 +78,11 @@ def test_nothing_usable_is_an_error_with_the_first_reason(tmp_path: Path) -> Non
 
 def test_the_camera_is_chosen_by_its_name(tmp_path: Path) -> None:
     write_lerobot(tmp_path, cameras=(CAMERA, "observation.images.wrist"))
-    assert "wrist" in str(lerobot.episodes(tmp_path, "wrist")[0])
+    assert lerobot.read(tmp_path, "wrist").camera == "observation.images.wrist"
     with pytest.warns(UserWarning, match=f"2 cameras, using {CAMERA}"):
         assert lerobot.read(tmp_path).camera == CAMERA
     with pytest.raises(UserError, match=r"no single camera is called 'chest'; found .*cam_high"):
-        lerobot.episodes(tmp_path, "chest")
+        lerobot.read(tmp_path, "chest")
 
 
 def test_names_may_be_missing(tmp_path: Path) -> None:

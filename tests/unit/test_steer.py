@@ -1,0 +1,35 @@
+"""Start frames that cannot be used are the user's mistake."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from genie_lite.data.segment import IngestConfig
+from genie_lite.errors import UserError
+from genie_lite.steer import first_frames
+
+
+def noise(path: Path) -> Path:
+    """A PNG of several data chunks."""
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)).save(path)
+    return path
+
+
+def test_an_image_gives_one_frame(tmp_path: Path) -> None:
+    assert first_frames(noise(tmp_path / "a.png"), IngestConfig(size_px=32), 4).shape == (1, 32, 32, 3)
+
+
+def test_a_broken_image_is_told(tmp_path: Path) -> None:
+    path = noise(tmp_path / "broken.png")
+    first, second, *rest = path.read_bytes().split(b"IDAT", 2)
+    path.write_bytes(b"".join([first, b"IDAT", second, b"\0\0\0\0", *rest]))
+    with pytest.raises(UserError, match=r"broken\.png: an image that cannot be read"):
+        first_frames(path, IngestConfig(), 1)
+
+
+def test_an_image_of_too_many_pixels_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(UserError, match=r"huge\.png: an image that cannot be read"):
+        first_frames(noise(tmp_path / "huge.png"), IngestConfig(), 1)
