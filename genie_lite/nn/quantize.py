@@ -11,7 +11,6 @@ import torch.distributed as dist
 from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor, nn
-from vector_quantize_pytorch import FSQ, VectorQuantize
 
 from genie_lite.config import Config
 from genie_lite.types import Quantized
@@ -109,7 +108,11 @@ class Quantizer(nn.Module):
         self.dim = config.dim if config.kind == "vq" else len(config.levels)
         self.project = nn.Linear(width, self.dim, bias=False)  # standardizing would take a bias away
         self.standardize = Standardize(self.dim)
-        self.layer: VectorQuantize | FSQ
+        # Here, not on top: the import takes seconds, and recipes are read without it.
+        from vector_quantize_pytorch import FSQ, VectorQuantize
+
+        self.is_fsq = config.kind == "fsq"
+        self.layer: Any
         if config.kind == "vq":
             self.layer = VectorQuantize(
                 dim=self.dim,
@@ -128,7 +131,7 @@ class Quantizer(nn.Module):
         with torch.autocast(rows.device.type, enabled=False):
             embedding = self.standardize(self.project(rows.float()))
             flat = embedding.reshape(1, -1, self.dim)
-            if isinstance(self.layer, FSQ):
+            if self.is_fsq:
                 vector, index = self.layer(flat)
                 commitment = flat.new_zeros(())
             else:
@@ -142,7 +145,7 @@ class Quantizer(nn.Module):
 
     def vector_of(self, index: Int[Tensor, "*rows"]) -> Float[Tensor, "*rows e"]:
         """The vector that stands for each index, as `forward` would have returned it."""
-        if isinstance(self.layer, FSQ):
+        if self.is_fsq:
             return self.layer.indices_to_codes(index.reshape(1, -1)).reshape(*index.shape, self.dim)
         return self.layer.get_codes_from_indices(index.reshape(1, -1)).reshape(*index.shape, self.dim)
 
