@@ -7,7 +7,7 @@
 What cannot be measured is left out, and a sentence says why.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
 from itertools import chain, islice
@@ -25,7 +25,7 @@ from genie_lite.adapt.material import gather
 from genie_lite.adapt.policy import PolicyFn, fixed_fn, load_policy, policy_fn, random_fn
 from genie_lite.data.labels import Labels, join
 from genie_lite.data.loader import to_frames, validation_clips
-from genie_lite.data.shards import ShardSet
+from genie_lite.data.shards import Sample, ShardSet
 from genie_lite.envs.games import game_of
 from genie_lite.errors import UserError
 from genie_lite.evals.codes import agreement
@@ -52,6 +52,7 @@ ROBOT_ARMS = {
     "idm_all": "supervised",
 }
 CONTROL_T = 4
+PROBE_SHOTS = 256  # shots of a split that the probe reads
 CALIBRATION_SHOTS = 32  # training shots that set the bottleneck's statistics of the untrained baseline
 
 
@@ -131,14 +132,14 @@ def measure_codes(
     """
     lam = load_lam(recipe.folder / "lam").to(device)
     train, test = (
-        label_transitions(lam, shards.samples(split), labels, device) for split in ("train", "test")
+        label_transitions(lam, _spread(shards, split), labels, device) for split in ("train", "test")
     )
     if not len(train) or not len(test):
         return Findings(left_out=["The probe is left out: no held-out transition has a label."])
     other = _untrained(lam, shards, recipe.seed, device)
     trained = Split(train, test)
     untrained = Split(
-        *(label_transitions(other, shards.samples(split), labels, device) for split in ("train", "test"))
+        *(label_transitions(other, _spread(shards, split), labels, device) for split in ("train", "test"))
     )
     if labels.kind == "continuous":
         held_out = read_adapted(recipe.folder / "adapt").held_out()
@@ -205,6 +206,12 @@ class Player:
         return self._choose(self._seen, self._generator)
 
 
+def _spread(shards: ShardSet, split: str) -> Iterator[Sample]:
+    """At most PROBE_SHOTS shots of a split, evenly spaced: a probe learns from thousands of transitions."""
+    every = -(-shards.num_samples(split) // PROBE_SHOTS) or 1
+    return islice(shards.samples(split), 0, None, every)
+
+
 @torch.inference_mode()
 def _untrained(lam: LatentActionModel, shards: ShardSet, seed: int, device: str) -> LatentActionModel:
     """The same network with random weights; only the statistics of its bottleneck are those of the video.
@@ -215,7 +222,7 @@ def _untrained(lam: LatentActionModel, shards: ShardSet, seed: int, device: str)
         torch.manual_seed(seed)
         model = LatentActionModel(lam.config).to(device).eval()
     model.quantizer.standardize.train()
-    for sample in islice(shards.samples("train"), CALIBRATION_SHOTS):
+    for sample in islice(_spread(shards, "train"), CALIBRATION_SHOTS):
         model.encode(to_frames(sample.frames()[None]).to(device))
     return model.eval()
 
