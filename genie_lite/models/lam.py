@@ -19,6 +19,8 @@ Differs:
 - Codes of unit length and restarts of unused ones (ViT-VQGAN): with 8 codes plain VQ collapses.
 - The output is linear, not a sigmoid: sigmoids saturate on the flat colours of games.
 - Optional extra weight on pixels that move (`weights.motion`), off by default.
+- Optionally the decoder learns to foretell features of a frozen image model (`features`); its pixels are then
+  read off without a gradient, to be looked at.
 """
 
 from dataclasses import dataclass
@@ -31,6 +33,7 @@ from torch import Tensor, nn
 from genie_lite.artifact import load_weights, read_artifact
 from genie_lite.config import Config, parse
 from genie_lite.losses import motion_loss, pixel_loss
+from genie_lite.nn.features import FeatureConfig, PixelFeatures
 from genie_lite.nn.inject import Inject, InjectKind, prepend
 from genie_lite.nn.patch import grid_of, patchify, unpatchify
 from genie_lite.nn.quantize import CodeConfig, Quantizer, VQConfig
@@ -50,6 +53,7 @@ class LAMConfig(Config):
     past_window: int = 1  # frames that the decoder's reaches; 1 makes it predict from one frame and the code
     inject: InjectKind = "token"
     code: CodeConfig = VQConfig(num_codes=8, dim=32, restart_below=1.0)
+    features: FeatureConfig = PixelFeatures()  # what the decoder learns from
 
 
 class LAMWeights(Config):
@@ -57,14 +61,20 @@ class LAMWeights(Config):
 
     pixel: float = 1.0
     motion: float = 0.0
+    features: float = 1.0  # of kind timm; pixels have none
     commitment: float = 0.25
 
 
 @dataclass(frozen=True)
 class LAMOutput:
-    """prediction: frames[1:] as the code and the past foretell them; not clamped. code: one per transition."""
+    """What a clip gives.
+
+    prediction: frames[1:] as the code and the past foretell them; not clamped. rows: the decoder's last
+    layer, one vector per patch, from which they are read. code: one per transition.
+    """
 
     prediction: Float[Tensor, "b k c h w"]
+    rows: Float[Tensor, "b k n d"]
     code: Quantized
 
 
@@ -108,28 +118,48 @@ class LatentActionModel(nn.Module):
         return self.quantizer(rows[:, 1:, 0])
 
     def decode(
-        self, past: Float[Tensor, "b k c h w"], vector: Float[Tensor, "b k d"]
+        self, past: Float[Tensor, "b k c h w"], vector: Float[Tensor, "b k e"]
     ) -> Float[Tensor, "b k c h w"]:
         """Predict the frame after each past frame from the past up to it and the code that follows it."""
-        rows = self.embed_past(patchify(past, self.patch)) + self.place_past
-        rows = self.inject.strip(self.decoder(self.inject(rows, vector)))
-        return unpatchify(self.to_pixels(rows), self.patch, self.grid_hw)
+        return self._picture(self._foretell(past, vector))
 
     def forward(self, frames: Float[Tensor, "b t c h w"]) -> LAMOutput:
         """Encode a clip and predict each frame but the first."""
         code = self.encode(frames)
-        return LAMOutput(prediction=self.decode(frames[:, :-1], code.vector), code=code)
+        rows = self._foretell(frames[:, :-1], code.vector)
+        seen = rows.detach() if self.config.features.kind == "timm" else rows
+        return LAMOutput(prediction=self._picture(seen), rows=rows, code=code)
+
+    def _foretell(self, past: Tensor, vector: Tensor) -> Tensor:
+        rows = self.embed_past(patchify(past, self.patch)) + self.place_past
+        return self.inject.strip(self.decoder(self.inject(rows, vector)))
+
+    def _picture(self, rows: Tensor) -> Tensor:
+        return unpatchify(self.to_pixels(rows), self.patch, self.grid_hw)
 
     def code_vectors(self) -> Float[Tensor, "num_codes d"]:
         """The vector of every code, in the order of the indices."""
         return self.quantizer.all_vectors()
 
 
-def objective(out: LAMOutput, frames: Float[Tensor, "b t c h w"], weights: LAMWeights) -> Loss:
-    """Prediction error of frames[1:] plus the bottleneck's commitment."""
+def objective(
+    out: LAMOutput,
+    frames: Float[Tensor, "b t c h w"],
+    weights: LAMWeights,
+    features: Float[Tensor, ""] | None = None,
+) -> Loss:
+    """Prediction error of frames[1:] plus the bottleneck's commitment.
+
+    Args:
+        out: of the model.
+        frames: the clip that it saw.
+        weights: of the terms.
+        features: error of the features foretold from `out.rows` (`nn/features.py`), if they are the target.
+    """
     terms = {
         "pixel": pixel_loss(out.prediction, frames[:, 1:]),
         "motion": motion_loss(out.prediction, frames[:, 1:], frames[:, :-1]),
+        "features": frames.new_zeros(()) if features is None else features,
         "commitment": out.code.commitment,
     }
     return Loss.weigh(terms, weights.model_dump())

@@ -17,6 +17,7 @@ from genie_lite.models import dynamics, lam, tokenizer
 from genie_lite.models.dynamics import DynamicsModel, DynamicsSizes, DynamicsSpec
 from genie_lite.models.lam import LatentActionModel, load_lam
 from genie_lite.models.tokenizer import VideoTokenizer, load_tokenizer
+from genie_lite.nn.features import FeatureTarget, TimmFeatures
 from genie_lite.train.config import DynamicsStage, LAMStage, StageConfig, TokenizerStage, TrainConfig
 from genie_lite.train.framework import L, OptimizerLRScheduler
 from genie_lite.train.optim import build_optimizer, step_seed
@@ -50,15 +51,23 @@ class LAMModule(L.LightningModule):
         super().__init__()
         self.spec, self.weights, self.train_config = config.model, config.weights, config.train
         self.model = LatentActionModel(config.model)
+        features = config.model.features
+        self.target = (
+            FeatureTarget(features, config.model.width, self.model.grid_hw)
+            if isinstance(features, TimmFeatures)
+            else None
+        )
 
     def training_step(self, clip: Clip, batch_idx: int) -> dict[str, Any]:
-        return _step_output(lam.objective(self.model(clip.frames), clip.frames, self.weights))
+        out = self.model(clip.frames)
+        features = None if self.target is None else self.target(out.rows, clip.frames[:, 1:])
+        return _step_output(lam.objective(out, clip.frames, self.weights, features))
 
     def measure(self, clips: Sequence[Clip]) -> Measured:
         return measure_lam(self.model, clips)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        return _optimizer(self.model, self.train_config)
+        return _optimizer(self, self.train_config)  # the layer that foretells features is trained too
 
 
 class DynamicsModule(L.LightningModule):

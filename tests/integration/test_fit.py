@@ -17,7 +17,8 @@ from genie_lite.errors import UserError
 from genie_lite.models.dynamics import load_dynamics
 from genie_lite.models.lam import load_lam
 from genie_lite.models.tokenizer import load_tokenizer
-from genie_lite.train.config import StageConfig, StageName
+from genie_lite.nn.features import TimmFeatures
+from genie_lite.train.config import LAMStage, StageConfig, StageName
 from genie_lite.train.fit import fit
 from genie_lite.train.logging import WandbMode
 from genie_lite.train.validation import Measured
@@ -188,6 +189,18 @@ def test_bfloat16_trains(tmp_path: Path, shards: ShardSet) -> None:
     assert artifact.metrics["psnr_db"] > 0
     found = rows(tmp_path, "lam", "train")
     assert found[-1]["loss"] < found[0]["loss"]
+
+
+def test_a_lam_trains_on_features_and_loads_without_the_image_model(tmp_path: Path, shards: ShardSet) -> None:
+    config = stage_config("lam")
+    assert isinstance(config, LAMStage)
+    features = TimmFeatures(name="test_vit", pretrained=False)
+    model = config.model.model_copy(update={"features": features})
+    fit("lam", config.model_copy(update={"model": model}), shards, tmp_path, seed=0, wandb="off", trainer=CPU)
+    rows = [json.loads(line) for line in (tmp_path / "lam" / "metrics.jsonl").read_text().splitlines()]
+    learnt = [row["features"] for row in rows if row["split"] == "train"]
+    assert learnt[-1] < learnt[0]
+    assert load_lam(tmp_path / "lam").config.features == features
 
 
 def test_a_loss_that_is_no_number_ends_with_advice(tmp_path: Path, shards: ShardSet) -> None:
