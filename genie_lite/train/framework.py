@@ -17,7 +17,10 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler  # noqa: E402
 __all__ = ["Callback", "L", "OptimizerLRScheduler", "interruptible", "quiet_lightning"]
 
 # What Lightning warns of although it was chosen on purpose, or is nobody's to mend here.
-HARMLESS = (r"`isinstance\(treespec, LeafSpec\)` is deprecated",)
+HARMLESS = (
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+    r"Found \d+ module\(s\) in eval mode",  # a frozen image model is meant to be
+)
 
 
 @contextmanager

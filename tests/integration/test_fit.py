@@ -196,9 +196,8 @@ def test_a_lam_trains_on_features_and_loads_without_the_image_model(tmp_path: Pa
     assert isinstance(config, LAMStage)
     features = TimmFeatures(name="test_vit", pretrained=False)
     model = config.model.model_copy(update={"features": features})
-    fit("lam", config.model_copy(update={"model": model}), shards, tmp_path, seed=0, wandb="off", trainer=CPU)
-    rows = [json.loads(line) for line in (tmp_path / "lam" / "metrics.jsonl").read_text().splitlines()]
-    learnt = [row["features"] for row in rows if row["split"] == "train"]
+    train("lam", shards, tmp_path, config.model_copy(update={"model": model}))
+    learnt = [row["features"] for row in rows(tmp_path, "lam", "train")]
     assert learnt[-1] < learnt[0]
     assert load_lam(tmp_path / "lam").config.features == features
 
