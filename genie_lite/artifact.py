@@ -127,6 +127,17 @@ def read_artifact(folder: Path, stage: str) -> Artifact:
 
 
 def load_weights(artifact: Artifact, model: nn.Module) -> None:
-    """Put an artifact's weights into a model, every name matched, and set it to evaluation."""
-    model.load_state_dict(load_file(artifact.folder / "model.safetensors"), strict=True)
+    """Put an artifact's weights into a model, every name matched, and set it to evaluation.
+
+    Raises:
+        UserError: other weights than the model has.
+    """
+    path = artifact.folder / "model.safetensors"
+    try:
+        model.load_state_dict(load_file(path), strict=True)
+    except RuntimeError as error:
+        raise UserError(
+            f"{path}: weights of another model than this version builds from the folder's configuration; "
+            "train the stage again, or use the version that wrote it"
+        ) from error
     model.eval()

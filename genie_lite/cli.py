@@ -20,6 +20,10 @@ import typer
 from genie_lite import __version__
 from genie_lite.errors import UserError
 
+# What the machine refuses for reasons that only its user can change, and what to do.
+ADVICE = dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free some space or write somewhere else")
+ADVICE |= dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "allow it or use another place")
+ADVICE |= dict.fromkeys((errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG), "give another path")
 INTERRUPTED = 130  # as a shell tells Ctrl-C; some versions of typer return it instead of raising
 
 app = typer.Typer(
@@ -279,8 +283,8 @@ def _mistake(error: Exception) -> str | None:
     # The parser's own errors: a missing option, a choice that does not exist. Their class moved between versions.
     if hasattr(error, "format_message") and getattr(error, "exit_code", 1) == 2:
         return f"{error.format_message()} (genie-lite --help)"  # pyright: ignore[reportAttributeAccessIssue]
-    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT}:
-        return f"{error.filename or 'disk'}: {error.strerror}; free some space or write somewhere else"
+    if isinstance(error, OSError) and error.errno in ADVICE:
+        return f"{error.filename or 'disk'}: {error.strerror}; {ADVICE[error.errno]}"
     return None
 
 
@@ -297,7 +301,9 @@ def _stdout_is_for_results() -> Iterator[None]:
         yield
 
 
-def _tell(result: dict[str, Any], as_json: bool) -> None:
+def _tell(result: dict[str, Any] | None, as_json: bool) -> None:
+    if result is None:  # of a process that only took part in training: another one tells
+        return
     if as_json:
         typer.echo(json.dumps(result))
         return

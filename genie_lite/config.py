@@ -26,7 +26,10 @@ ConfigT = TypeVar("ConfigT", bound=Config)
 
 
 def load(path: Path, schema: type[ConfigT], overrides: Sequence[str] = ()) -> ConfigT:
-    """Read a YAML file, apply `key.path=value` overrides and validate.
+    """Read a YAML file, choose its size, apply `key.path=value` overrides and validate.
+
+    A file may hold one recipe in several sizes: under `sizes`, what each of them changes, and as `size` the one
+    to take; see `choose_size`.
 
     Raises:
         UserError: missing file, bad YAML, unknown key (with the nearest valid one), wrong value.
@@ -39,7 +42,28 @@ def load(path: Path, schema: type[ConfigT], overrides: Sequence[str] = ()) -> Co
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):
         raise UserError(f"{path}: expected a mapping of keys at the top, found {type(tree).__name__}")
-    return parse(override(tree, overrides), schema, str(path))
+    chosen = [each for each in overrides if each.partition("=")[0].strip() == "size"]
+    others = [each for each in overrides if each not in chosen]
+    if "sizes" in tree:
+        tree = choose_size(override(tree, chosen), str(path))
+    elif chosen:
+        raise UserError(f"override '{chosen[0]}': {path} comes in one size only; remove it")
+    return parse(override(tree, others), schema, str(path))
+
+
+def choose_size(tree: dict[str, Any], where: str) -> dict[str, Any]:
+    """The tree with what `sizes[size]` changes put over it, key by key, and without these two keys.
+
+    Raises:
+        UserError: no such size, or `sizes` is not a mapping of mappings.
+    """
+    rest = {key: value for key, value in tree.items() if key not in ("size", "sizes")}
+    sizes, size = tree["sizes"], tree.get("size")
+    if not isinstance(sizes, dict) or not all(isinstance(each, dict) for each in sizes.values()):
+        raise UserError(f"{where}: sizes: expected a mapping from the name of a size to what it changes")
+    if size not in sizes:
+        raise UserError(f"{where}: size: found {size!r}, expected one of {', '.join(map(str, sizes))}")
+    return _merge(rest, sizes[size])
 
 
 def override(tree: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -70,6 +94,15 @@ def parse(tree: dict[str, Any], schema: type[ConfigT], where: str) -> ConfigT:
 def dump(config: Config) -> str:
     """The complete YAML text of a configuration; `load` of it gives the same configuration."""
     return yaml.safe_dump(json.loads(config.model_dump_json()), sort_keys=False)
+
+
+def _merge(tree: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Mappings are merged, anything else is replaced."""
+    merged = dict(tree)
+    for key, value in changes.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
 
 
 def _split(text: str) -> tuple[list[str], Any]:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from genie_lite.adapt.adapt import arm_folder, read_adapted
-from genie_lite.adapt.continuous import HeldOut
+from genie_lite.adapt.continuous import CHANGE_ARMS, HeldOut
 from genie_lite.adapt.footage import load_footage
 from genie_lite.adapt.idm import fit_idm, infer
 from genie_lite.adapt.latents import read_latents
@@ -50,6 +50,8 @@ ROBOT_ARMS = {
     "latent_change": "adapted_change",
     "idm_labels": "supervised_few",
     "idm_all": "supervised",
+    "idm_change_labels": "supervised_few_change",
+    "idm_change_all": "supervised_change",
 }
 CONTROL_T = 4
 PROBE_SHOTS = 256  # shots of a split that the probe reads
@@ -272,7 +274,8 @@ def _probe_robot(trained: Split, untrained: Split, num_codes: int, held_out: Hel
         name: held_out.predictions[arm][where[kept]].astype(np.float64) for arm, name in ROBOT_ARMS.items()
     }
     ours, other = (Split(split.train, _select(split.test, kept)) for split in (trained, untrained))
-    return probe_continuous(ours, other, num_codes, held_out.groups, others)
+    given_last = [ROBOT_ARMS[arm] for arm in CHANGE_ARMS]
+    return probe_continuous(ours, other, num_codes, held_out.groups, others, given_last)
 
 
 def _best(plays: Sequence[Plays]) -> Plays:

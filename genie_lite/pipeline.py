@@ -8,6 +8,7 @@ Stages meet through the run's folder alone (`folder.py` says what lies where); n
 
 import dataclasses
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -46,16 +47,20 @@ from genie_lite.folder import (
 from genie_lite.models.lam import load_lam
 from genie_lite.progress import bar, bars, say
 from genie_lite.recipe import Recipe
-from genie_lite.train.config import StageName
+from genie_lite.train.config import StageConfig, StageName
 from genie_lite.train.fit import fit
-from genie_lite.train.rank import is_main_process
+from genie_lite.train.rank import is_main_process, leave_group, num_started
 
 TRAINED: tuple[StageName, ...] = get_args(StageName)
+WAIT_S = 1.0  # between two looks at whether the main process has made the data
 NO_LABELS = "No labels were given: what the codes mean, and policies made from them, are left out."
 
 
-def run(recipe: Recipe) -> dict[str, Any]:
-    """Every stage of a recipe, to the report; returns what `report` does.
+def run(recipe: Recipe) -> dict[str, Any] | None:
+    """Every stage of a recipe, to the report.
+
+    Returns:
+        What `report` does; None in a process beside the main one, which takes part in training only.
 
     Raises:
         UserError: no data, a broken input, or a run of this name that was made from another recipe.
@@ -63,8 +68,8 @@ def run(recipe: Recipe) -> dict[str, Any]:
     _prepare(recipe)
     for name in TRAINED:
         _train(recipe, name)
-    if not is_main_process():
-        return {}  # processes train together; one alone does the rest
+    if not leave_group():
+        return None
     _keep(recipe)
     _extract_own(recipe)
     if has_labels(recipe):
@@ -102,10 +107,16 @@ def ingest(sources: Sequence[Path], out: Path, overrides: Sequence[str] = ()) ->
     return dataclasses.asdict(summary) | {"out": str(out)}
 
 
-def train_stage(recipe: Recipe, name: StageName) -> dict[str, Any]:
-    """One training stage. The data it needs is made first; the stages it builds on must be finished."""
+def train_stage(recipe: Recipe, name: StageName) -> dict[str, Any] | None:
+    """One training stage. The data it needs is made first; the stages it builds on must be finished.
+
+    Returns:
+        What was trained; None in a process beside the main one.
+    """
     _prepare(recipe)
     summary = _train(recipe, name)
+    if not leave_group():
+        return None
     _keep(recipe)
     return summary
 
@@ -159,10 +170,12 @@ def evaluate(run: Path) -> dict[str, Any]:
         "seed": recipe.seed,
         "hashes": hashes,
     }
-    if path.is_file() and (before := json.loads(path.read_text())).get("made_from") == made_from:
+    if (before := _read(path)).get("made_from") == made_from:
         say("evaluate: finished before")
         return before
-    with stage(run, "evaluate"), bars() as show:
+    say("evaluate: running")
+    begin = time.monotonic()
+    with bars() as show:
         sections = evaluation.measure_world(recipe, shards, _device(), show)
         left_out = [NO_LABELS]
         if labels is not None:
@@ -171,11 +184,14 @@ def evaluate(run: Path) -> dict[str, Any]:
             policies = evaluation.measure_policies(recipe, labels, _device(), show)
             sections |= codes.sections | policies.sections
             left_out = codes.left_out + policies.left_out
+    # Measured from nothing each time, so what an earlier measurement took does not count.
+    seconds = seconds_of(run) | {"evaluate": round(time.monotonic() - begin, 1)}
+    write_json(run / "seconds.json", seconds)
     tree = {
         "about": _about(recipe, shards, left_out),
         **sections,
         "hashes": hashes,
-        "seconds": seconds_of(run),
+        "seconds": seconds,
         "made_from": made_from,
     }
     write_json(path, tree)
@@ -205,8 +221,12 @@ def rollout(
 
 
 def _prepare(recipe: Recipe) -> None:
-    """Record and ingest whatever the recipe asks for."""
+    """Record and ingest whatever the recipe asks for; a process beside the main one waits until that is done."""
+    _check_processes(recipe)
     _use_threads(recipe)
+    if not is_main_process():
+        _await_shards(recipe)
+        return
     _record_own(recipe)
     if given_shards(recipe) is not None:
         return
@@ -214,6 +234,25 @@ def _prepare(recipe: Recipe) -> None:
     out = recipe.folder / "shards"
     with stage(recipe.folder, "ingest", is_done=(out / INDEX_FILE).is_file()), bar("ingest") as show:
         ingest_videos(sources, out, recipe.data.ingest, test_sources=test_sources, progress=show)
+
+
+def _check_processes(recipe: Recipe) -> None:
+    """Processes that a launcher started and Lightning does not know of would each train, over one another's files."""
+    devices, num_nodes = recipe.trainer.get("devices", "auto"), recipe.trainer.get("num_nodes", 1)
+    expected = (len(devices) if isinstance(devices, list) else devices), num_nodes
+    if num_started() == 1 or not all(isinstance(each, int) and each > 0 for each in expected):
+        return
+    if num_started() != expected[0] * expected[1]:
+        raise UserError(
+            f"trainer.devices: {devices} on {num_nodes} machine(s), but {num_started()} processes were started; "
+            "make trainer.devices the processes per machine, and trainer.num_nodes the machines"
+        )
+
+
+def _await_shards(recipe: Recipe) -> None:
+    """Wait for the main process. Should it fail, the launcher that started both ends this one, too."""
+    while given_shards(recipe) is None and not (recipe.folder / "shards" / INDEX_FILE).is_file():
+        time.sleep(WAIT_S)
 
 
 def _record_own(recipe: Recipe) -> None:
@@ -235,15 +274,17 @@ def _record_own(recipe: Recipe) -> None:
 
 
 def _train(recipe: Recipe, name: StageName) -> dict[str, Any]:
-    say(f"{name}: finished before" if is_finished(recipe.folder / name) else f"{name}: training")
+    if is_main_process():
+        say(f"{name}: finished before" if is_finished(recipe.folder / name) else f"{name}: training")
+    config, trainer = _training_of(recipe, name)
     artifact = fit(
         name,
-        getattr(recipe, name),
+        config,
         shards_of(recipe),
         recipe.folder,
         seed=recipe.seed,
         wandb=recipe.wandb,
-        trainer=recipe.trainer,
+        trainer=trainer,
         recipe_text=dump(recipe),
     )
     return {
@@ -253,6 +294,17 @@ def _train(recipe: Recipe, name: StageName) -> dict[str, Any]:
         "seconds": artifact.seconds,
         "metrics": artifact.metrics,
     }
+
+
+def _training_of(recipe: Recipe, name: StageName) -> tuple[StageConfig, dict[str, Any]]:
+    """A stage's settings and the trainer's; `trainer.strategy` is short for `train.strategy` of every stage."""
+    config: StageConfig = getattr(recipe, name)
+    trainer = dict(recipe.trainer)
+    strategy = trainer.pop("strategy", config.train.strategy)
+    if not isinstance(strategy, str):
+        raise UserError(f"trainer.strategy: found {strategy!r}, expected a name, such as ddp")
+    train = config.train.model_copy(update={"strategy": strategy})
+    return config.model_copy(update={"train": train}), trainer
 
 
 def _keep(recipe: Recipe) -> None:
@@ -320,6 +372,14 @@ def _hashes(recipe: Recipe, shards: ShardSet, labels: Labels | None) -> dict[str
     if adapted.is_file():
         hashes["adapt"] = sha256_of(adapted)
     return hashes
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Earlier measurements; none where there is no such file, or not a whole one: they can be made again."""
+    try:
+        return json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
 
 
 def _about(recipe: Recipe, shards: ShardSet, left_out: list[str]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from genie_lite.adapt.footage import Footage
 from genie_lite.data.shards import Sample, ShardSet, ShardWriter, index_of
 from genie_lite.data.video import encode_mp4
 from genie_lite.files import write_json
+from tests.videos import wandering_square
 
 
 def footage(
@@ -48,12 +49,6 @@ def write_shards(folder: Path, splits: tuple[str, ...], lengths: tuple[int, ...]
 
 
 def _sample(key: str, split: str, length: int) -> Sample:
-    random = np.random.default_rng(list(key.encode()))
-    frames = np.full((length, 16, 16, 3), 40, dtype=np.uint8)
-    place = random.integers(0, 12, 2)
-    for frame in frames:
-        frame[place[0] : place[0] + 4, place[1] : place[1] + 4] = (250, 200, 30)
-        place = np.clip(place + random.integers(-3, 4, 2), 0, 12)
     meta = {
         "source": f"{key}.mp4",
         "split": split,
@@ -62,4 +57,4 @@ def _sample(key: str, split: str, length: int) -> Sample:
         "times_s": [k / 10 for k in range(length)],
         "num_frames": length,
     }
-    return Sample(key, encode_mp4(frames, 10.0), meta)
+    return Sample(key, encode_mp4(wandering_square(key, length, 16), 10.0), meta)

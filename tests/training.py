@@ -1,9 +1,10 @@
 """A tiny run to train in tests: shards of moving squares, and stages that take a second each."""
 
+import json
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-
+from genie_lite.artifact import Artifact
 from genie_lite.data.shards import Sample, ShardSet, ShardWriter, index_of
 from genie_lite.data.video import encode_mp4
 from genie_lite.files import write_json
@@ -19,6 +20,8 @@ from genie_lite.train.config import (
     TokenizerStage,
     TrainConfig,
 )
+from genie_lite.train.fit import fit
+from tests.videos import wandering_square
 
 SIZE_PX = 32
 STEPS = 8
@@ -73,13 +76,21 @@ def stage_config(stage: StageName, **train: object) -> StageConfig:
     return LAMStage(model=shape, train=config)
 
 
+def train(
+    stage: StageName, shards: ShardSet, run: Path, config: StageConfig | None = None, **settings: Any
+) -> Artifact:
+    """Train a stage on one CPU, or go on where it was broken off; `settings` change how `stage_config` trains."""
+    config = config or stage_config(stage, **settings)
+    return fit(stage, config, shards, run, seed=0, wandb="off", trainer=CPU, recipe_text="name: tiny\n")
+
+
+def rows(run: Path, stage: StageName, split: str) -> list[dict[str, float]]:
+    """What a stage's metrics.jsonl says of a split, in order."""
+    lines = (run / stage / "metrics.jsonl").read_text().splitlines()
+    return [row for row in map(json.loads, lines) if row["split"] == split]
+
+
 def _sample(key: str, split: str, length: int) -> Sample:
-    random = np.random.default_rng(list(key.encode()))
-    frames = np.full((length, SIZE_PX, SIZE_PX, 3), 40, dtype=np.uint8)
-    y, x = random.integers(0, SIZE_PX - 4, 2)
-    for frame in frames:
-        frame[y : y + 4, x : x + 4] = (250, 200, 30)
-        y, x = np.clip(np.array([y, x]) + random.integers(-3, 4, 2), 0, SIZE_PX - 4)
     meta = {
         "source": f"{key}.mp4",
         "split": split,
@@ -93,4 +104,4 @@ def _sample(key: str, split: str, length: int) -> Sample:
         "num_frames": length,
         "sha256": "0" * 64,
     }
-    return Sample(key, encode_mp4(frames, 10.0), meta)
+    return Sample(key, encode_mp4(wandering_square(key, length, SIZE_PX), 10.0), meta)

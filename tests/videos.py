@@ -22,6 +22,18 @@ def moving_square(num: int, size: int = 32, ground: str = "blue", shift: int = 0
     return frames
 
 
+def wandering_square(seed: str, num: int, size: int) -> np.ndarray:
+    """`t h w c`: a small bright square that goes up to three pixels anywhere per frame."""
+    random = np.random.default_rng(list(seed.encode()))
+    frames = np.full((num, size, size, 3), 40, np.uint8)
+    place = random.integers(0, size - 4, 2)
+    for frame in frames:
+        top, left = place
+        frame[top : top + 4, left : left + 4] = (250, 200, 30)
+        place = np.clip(place + random.integers(-3, 4, 2), 0, size - 4)
+    return frames
+
+
 def black(num: int, size: int = 32) -> np.ndarray:
     return np.zeros((num, size, size, 3), np.uint8)
 
@@ -71,4 +83,12 @@ def rotate_header(path: Path) -> Path:
     turned = (0, 1 << 16, 0, -(1 << 16) & 0xFFFFFFFF, 0, 0, 0, 0, 1 << 30)
     data[matrix : matrix + 36] = b"".join(value.to_bytes(4, "big") for value in turned)
     path.write_bytes(data)
+    return path
+
+
+def huge_gif(path: Path, side_px: int = 16000) -> Path:
+    """A hundred bytes that ask for square frames, by default a gigabyte each, once decoded."""
+    screen = b"GIF89a" + 2 * side_px.to_bytes(2, "little") + b"\x80\0\0" + bytes(6)
+    picture = b"," + bytes(4) + 2 * (1).to_bytes(2, "little") + b"\0" + b"\x02\x02\x44\x01\0"
+    path.write_bytes(screen + 3 * (b"!\xf9\x04\0\x0a\0\0\0" + picture) + b";")
     return path

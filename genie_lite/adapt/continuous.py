@@ -1,15 +1,18 @@
 """Robots: actions decoded from latents, beside what is achieved without them, on held-out episodes.
 
-    latent         embeddings ─▶ action                          mapping from the labelled episodes     ours
-    latent_change  action[k - 1] + decoded change                the same, given the last command       ours
-    mean           the labelled episodes' mean
-    hold_last      action[k - 1]                                 what inertia gives
-    idm_labels     frames k, k + 1 ─▶ action                     inverse model, the same labels, some of which stop it
-    idm_all        the same                                      inverse model, all training labels
+    latent             embeddings ─▶ action                   mapping from the labelled episodes     ours
+    latent_change      action[k - 1] + decoded change         the same, given the last command       ours
+    mean               the labelled episodes' mean
+    hold_last          action[k - 1]                          what inertia gives
+    idm_labels         frames k, k + 1 ─▶ action              inverse model, the same labels, some of which stop it
+    idm_all            the same                               inverse model, all training labels
+    idm_change_labels  action[k - 1] + change from frames     as idm_labels, given the last command
+    idm_change_all     the same                               as idm_all, given the last command
 
 An embedding says what changed, while a robot's action is often a pose; `latent_change` asks of it only what
-it can know. Every arm is scored on the same transitions: labelled, of the test split, with a labelled
-transition right before in the same shot.
+it can know, and `r_squared_of_change` counts only what holding the last command does not give. Every arm is
+scored on the same transitions: labelled, of the test split, with a labelled transition right before in the
+same shot.
 """
 
 import io
@@ -17,7 +20,7 @@ import json
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +42,7 @@ from genie_lite.models.lam import LAMConfig
 
 EVERYTHING = "all"
 METADATA_KEY = b"genie_lite"
+CHANGE_ARMS = ("latent_change", "idm_change_labels", "idm_change_all")
 
 
 @dataclass(frozen=True)
@@ -59,14 +63,35 @@ class HeldOut:
 
     def r_squared(self) -> dict[str, dict[str, float]]:
         """R² of each arm, of all components and per group."""
-        parts = {EVERYTHING: list(range(self.truth.shape[1]))} | self.groups
         return {
             arm: {
                 part: r_squared(self.truth[:, chosen], guess[:, chosen], self.scale[chosen])
-                for part, chosen in parts.items()
+                for part, chosen in self._parts().items()
             }
             for arm, guess in self.predictions.items()
         }
+
+    def r_squared_of_change(self) -> dict[str, dict[str, float]]:
+        """Of each arm that is given the last command: the share of the squared change since then it explains.
+
+        1 when exact, 0 for holding the last command, below 0 for worse.
+        """
+        held = self.predictions["hold_last"]
+        return {
+            arm: {
+                part: share_of_change(
+                    self.truth[:, chosen],
+                    self.predictions[arm][:, chosen],
+                    held[:, chosen],
+                    self.scale[chosen],
+                )
+                for part, chosen in self._parts().items()
+            }
+            for arm in CHANGE_ARMS
+        }
+
+    def _parts(self) -> dict[str, list[int]]:
+        return {EVERYTHING: list(range(self.truth.shape[1]))} | self.groups
 
 
 @dataclass(frozen=True)
@@ -75,26 +100,27 @@ class RobotArms:
 
     held_out: predictions where there are labels to score them by, None if there are none. fitted: the
     mapping of `latent`; fitted_change: of `latent_change`. decoded: (transitions, components) what `latent`
-    says of every transition. stop: how long the inverse model of `idm_labels` was trained.
+    says of every transition. stops: how long the inverse models with the few labels were trained, by arm.
     """
 
     held_out: HeldOut | None
     fitted: Fitted
     fitted_change: Fitted
     decoded: Float[Tensor, "transitions a"]
-    stop: Stop | None = None
+    stops: dict[str, Stop | None] = field(default_factory=dict)
 
     def summary(self) -> dict[str, Any]:
         """What adapt.json keeps."""
         scored = self.held_out
         return {
             "r2": scored.r_squared() if scored else None,
+            "r2_of_change": scored.r_squared_of_change() if scored else None,
             "groups": scored.groups if scored else None,
             "test_transitions": len(scored.truth) if scored else 0,
             "test_episodes": len(np.unique(scored.source)) if scored else 0,
             "decoder": {"kind": self.fitted.kind, "held_out_loss": self.fitted.held_out},
             "change_decoder": {"kind": self.fitted_change.kind, "held_out_loss": self.fitted_change.held_out},
-            "stopped": {"idm_labels": self.stop.summary() if self.stop else None},
+            "stopped": {arm: stop.summary() if stop else None for arm, stop in self.stops.items()},
         }
 
 
@@ -171,22 +197,31 @@ def decode_arms(
         "hold_last": held,
     }
     everywhere = np.flatnonzero(material.train & material.known)
+    moves_everywhere = everywhere[before[everywhere] >= 0]
     stops: dict[str, Stop | None] = {}
-    for arm, rows in (("idm_labels", labelled), ("idm_all", everywhere)):
+    for arm, rows, target in (
+        ("idm_labels", labelled, material.target),
+        ("idm_all", everywhere, material.target),
+        ("idm_change_labels", moves, change),
+        ("idm_change_all", moves_everywhere, change),
+    ):
+        has_few = arm.endswith("_labels")
         model = fit_idm(
             lam,
             material.footage,
             material.rows[rows],
-            material.target[rows],
+            target[rows],
             material.actions,
             config.idm,
             seed=seed,
             device=device,
             progress=None if progress is None else _named(progress, arm),
-            episodes=material.source[rows] if arm == "idm_labels" else None,
+            episodes=material.source[rows] if has_few else None,
         )
-        stops[arm] = model.stop
-        predictions[arm] = infer(model, material.footage, material.rows[test], config.idm.context)
+        if has_few:
+            stops[arm] = model.stop
+        guess = infer(model, material.footage, material.rows[test], config.idm.context)
+        predictions[arm] = held + guess if arm in CHANGE_ARMS else guess
     held_out = HeldOut(
         source=material.source[test],
         frame_index=material.footage.frame_index[material.rows[test]],
@@ -195,7 +230,7 @@ def decode_arms(
         scale=_spread(material.target[labelled]),
         groups=group_joints(material.actions.names),
     )
-    return RobotArms(held_out, fitted, fitted_change, decoded, stops["idm_labels"])
+    return RobotArms(held_out, fitted, fitted_change, decoded, stops)
 
 
 def previous(material: Material) -> np.ndarray:
@@ -243,6 +278,13 @@ def r_squared(truth: np.ndarray, guess: np.ndarray, scale: np.ndarray) -> float:
     residual = (((guess - truth) / scale) ** 2).sum(dtype=np.float64)
     total = (((truth - truth.mean(axis=0)) / scale) ** 2).sum(dtype=np.float64)
     return float(1 - residual / total) if total > 0 else 0.0
+
+
+def share_of_change(truth: np.ndarray, guess: np.ndarray, held: np.ndarray, scale: np.ndarray) -> float:
+    """1 - residual / squared change since the last command, summed over rows and standardised components."""
+    residual = (((guess - truth) / scale) ** 2).sum(dtype=np.float64)
+    change = (((held - truth) / scale) ** 2).sum(dtype=np.float64)
+    return float(1 - residual / change) if change > 0 else 0.0
 
 
 def _decode(

@@ -7,21 +7,19 @@ for the rest of the video are what VPT (arXiv:2206.11795) and LAPO+ (arXiv:2602.
 """
 
 import numpy as np
-import torch
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor, nn
 
 from genie_lite.adapt.footage import Footage
 from genie_lite.adapt.supervised import ActionReader, ActionSpace, FitConfig, Progress, fit, predict
-from genie_lite.models.lam import LAMConfig
-from genie_lite.nn.inject import prepend
-from genie_lite.nn.patch import grid_of, patchify
-from genie_lite.nn.transformer import STTransformer
+from genie_lite.models.lam import LAMConfig, TransitionEncoder
 
 
 class IDMConfig(FitConfig):
     """How to train an inverse model; its shape is the latent action model's. `context` counts frame k + 1."""
 
+    context: int = Field(default=2, ge=2)  # a transition has two frames
     steps: int = 600
     batch: int = 64
     lr: float = 5e-4
@@ -32,19 +30,12 @@ class InverseModel(ActionReader):
 
     def __init__(self, lam: LAMConfig, actions: ActionSpace) -> None:
         super().__init__(actions)
-        self.patch = lam.patch
-        num_patches = int(np.prod(grid_of(lam.frame_hw, lam.patch)))
-        self.embed = nn.Linear(3 * lam.patch**2, lam.width)
-        self.place = nn.Parameter(0.02 * torch.randn(num_patches, lam.width))
-        self.action_token = nn.Parameter(0.02 * torch.randn(lam.width))
-        self.encoder = STTransformer(lam.width, lam.depth, lam.heads, lam.window)
+        self.encoder = TransitionEncoder(lam)
         self.head = nn.Linear(lam.width, len(actions.names))
 
     def forward(self, frames: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b a"]:
         """Logits or normalised action of the clip's last transition."""
-        rows = self.embed(patchify(frames, self.patch)) + self.place
-        rows = self.encoder(prepend(self.action_token, rows))
-        return self.head(rows[:, -1, 0]).float()
+        return self.head(self.encoder.transitions(frames)[:, -1]).float()
 
 
 def fit_idm(

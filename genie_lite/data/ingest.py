@@ -6,6 +6,9 @@ Interrupted at any point and started again, it ends with the same bytes: sources
 a shard is closed at the first source that fills it, and a small file in `.ingest/` (the shard's line and the
 rows of its sources) declares it finished. `shards.json` comes last.
 
+Which sources are tested is drawn by the hash of their names, before anything is read. Only where nothing that
+was drawn for a side can be used does a source of the other side stand in (`moved_from` in its row).
+
 A sample is `{key}.mp4` and `{key}.json`:
 
     source, episode     name of the file (an episode is a source; the split is by source)
@@ -25,7 +28,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -42,7 +45,7 @@ from genie_lite.data.shards import (
     parse_shard,
     read_index,
 )
-from genie_lite.data.sources import Source, find_sources, key_of
+from genie_lite.data.sources import Source, find_moves, find_sources, key_of
 from genie_lite.errors import UserError
 from genie_lite.files import write_bytes
 
@@ -50,6 +53,7 @@ __all__ = ["IngestConfig", "IngestSummary", "ingest"]
 
 WORK_FOLDER = ".ingest"
 PLAN_FILE = "plan.json"
+MOVES_FILE = "moves.json"
 
 Progress = Callable[[int, int], None]
 Row = dict[str, Any]
@@ -94,12 +98,12 @@ def ingest(
     plan = find_sources(sources, test_sources, config.test_share)
     if (out / INDEX_FILE).is_file():
         rows = _read_rows(out)
-        found = {(row["source"], row["split"], row["bytes"]) for row in rows}
+        found = {(row["source"], row.get("moved_from", row["split"]), row["bytes"]) for row in rows}
         _expect_same(out, read_index(out)[0], found, config, plan)
         shutil.rmtree(out / WORK_FOLDER, ignore_errors=True)  # of a run that was stopped at its last step
         return _summary(rows)
     with _claimed(out, config, plan) as work:
-        parts = _Job(plan, out, work, config, progress).run(num_workers)
+        parts = _Job(plan, out, work, config, progress).run(num_workers, is_drawn=not test_sources)
         return _finish(out, config, parts)
 
 
@@ -121,14 +125,30 @@ class _Job:
         self._progress = progress
         self._num_done = 0
 
-    def run(self, num_workers: int | None) -> list[_Part]:
-        """All parts, those of an interrupted run included."""
+    def run(self, num_workers: int | None, *, is_drawn: bool) -> list[_Part]:
+        """All parts, those of an interrupted run included; `is_drawn`: nobody chose the test sources."""
         num_children = min(num_workers or os.cpu_count() or 1, len(self._plan))
-        with _Readers(self._config, num_children) as readers:
-            return [part for split in ("train", "test") for part in self._run_split(split, readers)]
+        with _Readers(self._config, num_children, self._work) as readers:
+            plan = self._settled(readers) if is_drawn else self._plan
+            return [part for split in ("train", "test") for part in self._run_split(split, plan, readers)]
 
-    def _run_split(self, split: str, readers: "_Readers") -> list[_Part]:
-        sources = [source for source in self._plan if source.split == split]
+    def _settled(self, readers: "_Readers") -> list[Source]:
+        """The plan with a usable source on either side; once found, it holds for every later start."""
+        if all(source.split == "train" for source in self._plan):
+            return self._plan
+        file = self._work / MOVES_FILE
+        if not file.is_file():
+            write_bytes(file, json.dumps(find_moves(self._plan, readers.is_usable)).encode())
+        moves = json.loads(file.read_text())
+        return [
+            replace(source, split=moves[source.name], moved_from=source.split)
+            if source.name in moves
+            else source
+            for source in self._plan
+        ]
+
+    def _run_split(self, split: str, plan: list[Source], readers: "_Readers") -> list[_Part]:
+        sources = [source for source in plan if source.split == split]
         parts = list(self._finished_parts(split))
         num_before = sum(len(part.rows) for part in parts)
         self._advance(num_before)
@@ -146,6 +166,7 @@ class _Job:
                 for sample in _samples(source, result, self._config):
                     writer.add(sample)
                 rows.append(_row(source, result))
+                result.close()
                 self._advance(1)
                 if len(writer) >= self._config.shard_samples:
                     break
@@ -173,9 +194,10 @@ class _Job:
 class _Readers:
     """Several sandboxes, each used by one thread at a time; results come in the order of the sources."""
 
-    def __init__(self, config: IngestConfig, num: int) -> None:
-        self._sandboxes = [Sandbox(config) for _ in range(num)]
+    def __init__(self, config: IngestConfig, num: int, folder: Path) -> None:
+        self._sandboxes = [Sandbox(config, folder) for _ in range(num)]
         self._threads = ThreadPoolExecutor(num)
+        self._known: dict[str, Future[Result]] = {}
         self._idle: SimpleQueue[Sandbox] = SimpleQueue()
         for sandbox in self._sandboxes:
             self._idle.put(sandbox)
@@ -192,15 +214,27 @@ class _Readers:
             sandbox.close()
 
     def read_all(self, sources: Sequence[Source]) -> Iterator[tuple[Source, Result]]:
-        """Read a few files ahead of the consumer, no more: results hold encoded video."""
+        """Read a few files ahead of the consumer, no more: results hold encoded video.
+
+        The consumer closes the results.
+        """
         ahead: deque[tuple[Source, Future[Result]]] = deque()
         for source in sources:
-            ahead.append((source, self._threads.submit(self._read, source)))
+            ahead.append((source, self._known.pop(source.name, None) or self._begin(source)))
             if len(ahead) > 2 * len(self._sandboxes):
                 first, result = ahead.popleft()
                 yield first, result.result()
         for source, result in ahead:
             yield source, result.result()
+
+    def is_usable(self, source: Source) -> bool:
+        """Whether samples come of it; what was read for that is not read again."""
+        if source.name not in self._known:
+            self._known[source.name] = self._begin(source)
+        return bool(self._known[source.name].result().segments)
+
+    def _begin(self, source: Source) -> Future[Result]:
+        return self._threads.submit(self._read, source)
 
     def _read(self, source: Source) -> Result:
         if source.fault is not None:
@@ -240,6 +274,8 @@ def _row(source: Source, result: Result) -> Row:
         "split": source.split,
         "bytes": source.size,
     }
+    if source.moved_from is not None:
+        row["moved_from"] = source.moved_from
     return row | {name: value for name, value in result.figures.items() if name != "kept"}
 
 

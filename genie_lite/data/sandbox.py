@@ -7,35 +7,53 @@ over a socket in messages of JSON and of plain bytes:
     child   {"kind": "alive"}                       about once a second while it decodes
             {"kind": "segment", ...} then the mp4   once per segment
             {"kind": "done", "fault", "figures"}    fault is null, or why the file cannot be used
+
+However long a video is, neither holds more of it in memory than a segment and `SPOOL_BYTES`. How much a
+hostile one can take is bounded here in memory and in time, and in `video` in pixels and in frames.
 """
 
 import dataclasses
 import hashlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from types import TracebackType
-from typing import Any, cast
+from typing import IO, Any, cast
 
 from genie_lite.data.segment import IngestConfig, Tally, segments
-from genie_lite.data.video import BadVideo, encode_mp4, probe
+from genie_lite.data.video import BadPicture, BadVideo, encode_mp4, probe
 
 SILENCE_S = 60.0
 ALIVE_EVERY_S = 1.0
+PATIENCE_S = 12 * 3600.0  # ten hours of 4K take about half of it on one core
+MEMORY_BYTES = 4 << 30  # for the decoder: enough for 8K with all the frames that H.264 may refer to
+SPOOL_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """One segment as it goes into a shard; `about` holds source_frames, times_s and num_frames."""
+    """One segment as it goes into a shard; `about` holds source_frames, times_s and num_frames.
 
-    mp4: bytes
+    The mp4 lies in `spool`, together with those of the other segments of its file.
+    """
+
+    spool: IO[bytes]
+    start: int
+    size: int
     about: dict[str, Any]
+
+    @property
+    def mp4(self) -> bytes:
+        self.spool.seek(self.start)
+        return self.spool.read(self.size)
 
 
 @dataclass(frozen=True)
@@ -51,15 +69,24 @@ class Result:
     figures: dict[str, Any] = field(default_factory=dict)
     segments: list[Encoded] = field(default_factory=list)
 
+    def close(self) -> None:
+        """Let go of the encoded video; from then on only the figures can be read."""
+        for segment in self.segments:
+            segment.spool.close()
+
 
 class Sandbox:
     """A child process that reads videos, one after another. Not to be shared between threads.
 
-    silence_s: a child that says nothing for so long is taken to hang and is ended.
+    folder: where encoded video waits for its shard, as a file without a name; None for the system's own.
+    silence_s: a child that says nothing for so long is taken to hang and is ended. patience_s: as is one that
+    is not done with one file after so long. memory_bytes: what the child may take beside its libraries and
+    the segment that it works on.
     """
 
-    def __init__(self, config: IngestConfig, silence_s: float = SILENCE_S) -> None:
-        self._config, self.silence_s = config, silence_s
+    def __init__(self, config: IngestConfig, folder: Path | None = None) -> None:
+        self._config, self._folder = config, folder
+        self.silence_s, self.patience_s, self.memory_bytes = SILENCE_S, PATIENCE_S, MEMORY_BYTES
         self._child: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
 
@@ -72,15 +99,24 @@ class Sandbox:
         self.close()
 
     def read(self, path: Path) -> Result:
-        """Read one file; whatever is wrong with it is told in the result."""
+        """Read one file; whatever is wrong with it is told in the result, which the caller closes."""
+        spool = tempfile.SpooledTemporaryFile(SPOOL_BYTES, dir=self._folder and str(self._folder))  # noqa: SIM115
+        result = self._read(path, cast(IO[bytes], spool))
+        if not result.segments:
+            spool.close()
+        return result
+
+    def _read(self, path: Path, spool: IO[bytes]) -> Result:
         connection = self._connected()
+        end_s = time.monotonic() + self.patience_s
         found: list[Encoded] = []
         try:
             connection.send_bytes(_pack({"path": str(path), "config": self._config.model_dump(mode="json")}))
             while True:
-                message = json.loads(self._receive(connection))
+                message = json.loads(self._receive(connection, end_s))
                 if message["kind"] == "segment":
-                    found.append(Encoded(self._receive(connection), message["about"]))
+                    start, size = spool.tell(), spool.write(self._receive(connection, end_s))
+                    found.append(Encoded(spool, start, size, message["about"]))
                 elif message["kind"] == "done":
                     is_good = message["fault"] is None and message["complaint"] is None
                     return Result(
@@ -88,6 +124,8 @@ class Sandbox:
                     )
         except TimeoutError:
             self.close()
+            if time.monotonic() >= end_s:
+                return Result(f"decoding took more than {self.patience_s:g} s; cut it into several files")
             return Result(f"decoding hung: no sign of life for {self.silence_s:g} s")
         except (EOFError, ConnectionError):
             return Result(f"decoding crashed ({self._cause_of_death()})")
@@ -115,15 +153,30 @@ class Sandbox:
                 handle = theirs.fileno()
                 self._child = subprocess.Popen(
                     # -P: a file av.py in the user's folder must not be taken for the library
-                    [sys.executable, "-P", "-m", "genie_lite.data.sandbox", str(handle)],
+                    [
+                        sys.executable,
+                        "-P",
+                        "-m",
+                        "genie_lite.data.sandbox",
+                        str(handle),
+                        str(self._allowance()),
+                    ],
                     pass_fds=[handle],
                     stdin=subprocess.DEVNULL,
-                    env=os.environ | {"PYTHONPATH": _python_path()},
+                    process_group=0,  # Ctrl-C is ours to handle, from the child's first moment on
+                    # Parallel over files, never inside one; and threads reserve address space by the gigabyte.
+                    env=os.environ
+                    | {"PYTHONPATH": _python_path(), "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"},
                 )
         return self._connection
 
-    def _receive(self, connection: Connection) -> bytes:
-        if not connection.poll(self.silence_s):
+    def _allowance(self) -> int:
+        """Bytes for the decoder and for the longest piece: as a list, as an array and in the encoder."""
+        num_frames = self._config.segment_frames + self._config.min_frames
+        return self.memory_bytes + 3 * num_frames * 3 * self._config.size_px**2
+
+    def _receive(self, connection: Connection, end_s: float) -> bytes:
+        if not connection.poll(max(0.0, min(self.silence_s, end_s - time.monotonic()))):
             raise TimeoutError
         return connection.recv_bytes()
 
@@ -170,6 +223,8 @@ def _answer(path: Path, config: IngestConfig, connection: Connection) -> None:
             connection.send_bytes(mp4)
     except BadVideo as error:
         fault = error.reason
+    except BadPicture as error:
+        fault = str(error)
     except MemoryError:
         fault = "not enough memory to decode it"
     complaint = None if fault else tally.complaint(config)
@@ -209,8 +264,20 @@ class _Pulse:
             self._last_s = time.monotonic()
 
 
+def _limit_memory(num_bytes: int) -> None:
+    """Let this process grow by so much and no more; beyond that, allocations fail."""
+    statm = Path("/proc/self/statm")
+    if not statm.is_file():
+        return  # elsewhere the address space says little about the memory that is used
+    limit = int(statm.read_text().split()[0]) * resource.getpagesize() + num_bytes
+    _, most = resource.getrlimit(resource.RLIMIT_AS)
+    limit = limit if most == resource.RLIM_INFINITY else min(limit, most)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash leaves no dump of it on the disk
+
+
 def _main() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    _limit_memory(int(sys.argv[2]))
     try:
         _serve(Connection(int(sys.argv[1])))
     except (EOFError, ConnectionError):

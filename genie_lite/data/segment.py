@@ -66,6 +66,15 @@ class Segment:
     times_s: list[float]
 
 
+@dataclass(frozen=True)
+class _Kept:
+    """A frame of the sample. The decoded picture is let go: hundreds of them in 4K would fill the memory."""
+
+    pixels: UInt8[np.ndarray, "h w c"]
+    index: int
+    time_s: float
+
+
 @dataclass
 class Tally:
     """What became of a source's frames; filled while `segments` runs.
@@ -110,9 +119,9 @@ def segments(
         if is_black:
             continue
         tally.shots += 1
-        kept = _resample(shot, config.rate_hz)
+        kept = (_kept(frame) for frame in _resample(shot, config.rate_hz))
         for piece in _pieces(kept, config.segment_frames, config.min_frames):
-            indices = [frame.picture.index for frame in piece]
+            indices = [frame.index for frame in piece]
             tally.repeated += sum(a == b for a, b in pairwise(indices))
             if len(piece) < config.min_frames:
                 tally.short += len(piece)
@@ -121,8 +130,12 @@ def segments(
             yield Segment(
                 frames=np.stack([frame.pixels for frame in piece]),
                 source_frames=indices,
-                times_s=[round(frame.picture.time_s, 6) for frame in piece],
+                times_s=[round(frame.time_s, 6) for frame in piece],
             )
+
+
+def _kept(frame: ShotFrame) -> _Kept:
+    return _Kept(frame.pixels, frame.picture.index, frame.picture.time_s)
 
 
 def _counted(frames: Iterable[ShotFrame], tally: Tally, on_frame: Callable[[], None]) -> Iterator[ShotFrame]:
@@ -163,9 +176,9 @@ def _resample(frames: Iterable[ShotFrame], rate_hz: float) -> Iterator[ShotFrame
         tick += 1
 
 
-def _pieces(frames: Iterable[ShotFrame], longest: int, shortest: int) -> Iterator[list[ShotFrame]]:
+def _pieces(frames: Iterable[_Kept], longest: int, shortest: int) -> Iterator[list[_Kept]]:
     """Runs of at most `longest`; the end is shared between the last two rather than cut off too short."""
-    piece: list[ShotFrame] = []
+    piece: list[_Kept] = []
     for frame in frames:
         piece.append(frame)
         if len(piece) == longest + shortest:

@@ -7,7 +7,7 @@ hangs on it, so it must not change with the machine or with the other files in t
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,7 +21,8 @@ class Source:
     """One video file.
 
     name: relative to the folder given, with forward slashes; unique. root: that folder. size: in bytes.
-    split: train or test. fault: why it is quarantined before anything is decoded.
+    split: train or test. fault: why it is quarantined before anything is decoded. moved_from: the split it
+    was drawn for, where it stands in for sources that cannot be used.
     """
 
     path: Path
@@ -30,6 +31,7 @@ class Source:
     size: int
     split: str = "train"
     fault: str | None = None
+    moved_from: str | None = None
 
 
 def find_sources(sources: Sequence[Path], test_sources: Sequence[Path], test_share: float) -> list[Source]:
@@ -51,6 +53,22 @@ def find_sources(sources: Sequence[Path], test_sources: Sequence[Path], test_sha
     held = [replace(source, split="test") for source in test]
     all_sources = [*train, *held] if held else _hold_out(train, test_share)
     return sorted(all_sources, key=lambda source: source.name)
+
+
+def find_moves(plan: Sequence[Source], is_usable: Callable[[Source], bool]) -> dict[str, str]:
+    """Which sources change sides (name to split) so that broken files leave neither side empty.
+
+    Asks for as few sources as it can. A side with a usable source keeps all it has; for one without, the
+    nearest usable source of the other side stands in; a single usable source is trained on.
+    """
+    order = sorted(plan, key=lambda source: _hash(source.name))  # as `_hold_out` drew: test, then train
+    first, last = (next(filter(is_usable, ordered), None) for ordered in (order, reversed(order)))
+    moves: dict[str, str] = {}
+    if last is not None and last.split == "test":
+        moves[last.name] = "train"
+    if first is not None and first is not last and first.split == "train":
+        moves[first.name] = "test"
+    return moves
 
 
 def key_of(source: str, segment: int) -> str:

@@ -36,6 +36,13 @@ SUFFIXES = frozenset(
 )
 # A playlist or a subtitle named .mp4 must not make the library open other files: only real containers.
 CONTAINERS = "asf,avi,flv,gif,h264,hevc,matroska,mov,mpeg,mpegts,mpegvideo,obu,ogg,ivf,webm"
+# And should one of these refer to another file or address, there is no protocol to open it with.
+PROTOCOLS = "none"
+# What a file may ask of the machine: twice the pixels of 8K, two days at 30 Hz.
+MAX_PIXELS = 8192 * 8192
+MAX_ELONGATION = 32  # longer side by shorter side; beyond that, fitting it into a square takes gigabytes
+MAX_FRAMES = 5_000_000
+MAX_FAULTS = 1000  # a file with so many is not read to its end
 DEFAULT_RATE_HZ = 25.0  # what FFmpeg assumes of raw streams that state no rate
 
 
@@ -45,6 +52,10 @@ class BadVideo(UserError):
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(f"{path}: {reason}")
         self.reason = reason
+
+
+class BadPicture(UserError):
+    """A decoded frame that cannot be brought to RGB."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +92,7 @@ def probe(path: Path) -> VideoInfo:
     """Read a file's header.
 
     Raises:
-        BadVideo: not a video, or a video without a picture track.
+        BadVideo: not a video, a video without a picture track, or too large by its header.
     """
     with _opened(path) as (container, stream):
         seconds = stream.duration * stream.time_base if stream.duration and stream.time_base else None
@@ -104,10 +115,12 @@ def decode(path: Path) -> Iterator[Picture]:
     broken the *end* of the iteration raises, so that a caller keeps all of a file or nothing.
 
     Raises:
-        BadVideo: not a video, no frame at all, broken packets, or an end that comes too early.
+        BadVideo: not a video, no frame at all, broken packets, an end that comes too early, too many frames
+            or too large ones.
     """
     with _opened(path) as (container, stream):
         stream.codec_context.thread_count = 1  # parallel over files, never inside one
+        stream.codec_context.options = _limits()
         rate_hz, aspect = _rate_hz(stream), _pixel_aspect(stream)
         faults: list[str] = []
         first_s = last_s = 0.0
@@ -115,6 +128,7 @@ def decode(path: Path) -> Iterator[Picture]:
         for index, image in enumerate(_images(container, stream, faults)):
             last_s = index / rate_hz if image.time is None else image.time
             first_s = first_s if index else last_s
+            _expect_modest(path, image.height, image.width, index + 1)
             yield Picture(image, index, last_s, aspect)
         if index < 0:
             raise BadVideo(path, f"no frame could be decoded{_first(faults)}")
@@ -131,6 +145,9 @@ class SquareFitter:
 
     crop: the shorter side fits, the middle of the longer one is kept. pad: the longer side fits, the rest
     is black. stretch: both sides fit, the aspect ratio is lost.
+
+    Raises:
+        BadPicture: when called with pixels that FFmpeg cannot convert.
     """
 
     def __init__(self, size_px: int, resize: Resize) -> None:
@@ -140,7 +157,12 @@ class SquareFitter:
     def __call__(self, picture: Picture) -> UInt8[np.ndarray, "h w c"]:
         image = picture.image
         height, width = self._scaled(image.height, image.width * picture.pixel_aspect)
-        scaled = self._reformatter.reformat(image, width, height, "rgb24", interpolation="AREA")
+        try:
+            scaled = self._reformatter.reformat(image, width, height, "rgb24", interpolation="AREA")
+        except MemoryError:
+            raise
+        except FFmpegError as error:
+            raise BadPicture(f"{image.format.name} cannot be converted to RGB ({error.strerror})") from error
         return _upright(self._square(scaled.to_ndarray()), image)
 
     def _scaled(self, height: int, width: float) -> tuple[int, int]:
@@ -255,7 +277,11 @@ def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     try:
         # An open file instead of a name: a name like `a:b.mp4` would be taken for a protocol.
         with path.open("rb") as file, _container(file) as container:
-            yield container, _picture_track(container, path)
+            stream = _picture_track(container, path)
+            _expect_modest(path, stream.height, stream.width, stream.frames)
+            yield container, stream
+    except MemoryError:
+        raise  # FFmpeg's is an FFmpegError too; the file may be in order
     except FFmpegError as error:
         raise BadVideo(path, f"not a readable video ({error.strerror or error})") from error
     except OSError as error:
@@ -263,8 +289,25 @@ def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
 
 
 def _container(file: io.BufferedReader) -> InputContainer:
-    options = {"format_whitelist": CONTAINERS}
+    # Opening decodes a little to find out what the header does not say: the limits hold there too.
+    options = {"format_whitelist": CONTAINERS, "protocol_whitelist": PROTOCOLS} | _limits()
     return cast(InputContainer, av.open(file, "r", options=options, metadata_errors="ignore"))
+
+
+def _limits() -> dict[str, str]:
+    """For FFmpeg's decoders: refuse larger frames before there is memory for them."""
+    return {"max_pixels": str(MAX_PIXELS)}
+
+
+def _expect_modest(path: Path, height: int, width: int, num_frames: int) -> None:
+    if height * width > MAX_PIXELS:
+        raise BadVideo(path, f"frames of {width} x {height} pixels; expected at most {MAX_PIXELS} pixels")
+    if max(height, width) > MAX_ELONGATION * min(height, width):
+        raise BadVideo(
+            path, f"frames of {width} x {height} pixels; expected sides of at most {MAX_ELONGATION} to 1"
+        )
+    if num_frames > MAX_FRAMES:
+        raise BadVideo(path, f"more than {MAX_FRAMES} frames; cut it into several files")
 
 
 def _picture_track(container: InputContainer, path: Path) -> VideoStream:
@@ -272,13 +315,14 @@ def _picture_track(container: InputContainer, path: Path) -> VideoStream:
         # Without a decoder there is no codec context; cover art of a song is no moving picture.
         if stream.codec_context and stream.height and not stream.disposition & Disposition.attached_pic:
             return stream
-    raise BadVideo(path, "no video track that can be decoded")
+    # FFmpeg leaves the size of a track that breaks its limits at 0.
+    raise BadVideo(path, f"no video track that can be decoded, with frames of at most {MAX_PIXELS} pixels")
 
 
 def _images(container: InputContainer, stream: VideoStream, faults: list[str]) -> Iterator[av.VideoFrame]:
     """Decoded frames; what could not be decoded is noted in `faults`, one line each."""
     packets = container.demux(stream)
-    while True:
+    while len(faults) < MAX_FAULTS:
         try:
             packet = next(packets, None)
         except FFmpegError as error:
@@ -290,6 +334,8 @@ def _images(container: InputContainer, stream: VideoStream, faults: list[str]) -
             faults.append("a packet is cut short")
         try:
             yield from packet.decode()
+        except MemoryError:
+            raise  # not the packet's fault
         except FFmpegError as error:
             faults.append(f"decoder: {error.strerror}")
 

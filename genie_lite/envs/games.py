@@ -23,9 +23,9 @@ MAZE_MOVES = {"noop": (0, 0), "left": (0, -1), "right": (0, 1), "up": (1, 0), "d
 class Game:
     """One game.
 
-    open: an env with that many streams. plan: its expert. wander: somebody who strolls about. step_limit:
-    actions that an episode may take when policies are scored. blind: actions of which the best one, always
-    repeated, is the policy without eyes.
+    open: an env with that many streams, to be closed after use. plan: its expert. wander: somebody who strolls
+    about. step_limit: actions that an episode may take when policies are scored. blind: actions of which the
+    best one, always repeated, is the policy without eyes.
     """
 
     open: Callable[[int], Env]
@@ -76,17 +76,3 @@ def game_of(name: str) -> Game:
         hint = f"did you mean '{near[0]}'?" if near else f"expected one of {', '.join(GAMES)}"
         raise UserError(f"unknown game '{name}', {hint}")
     return GAMES[name]
-
-
-def make(name: str, num_envs: int) -> Env:
-    """Open a game; close it after use.
-
-    Raises:
-        UserError: no such game, or its engine is not installed.
-    """
-    return game_of(name).open(num_envs)
-
-
-def expert(name: str) -> Planner:
-    """Who plays the game when it is recorded."""
-    return game_of(name).plan

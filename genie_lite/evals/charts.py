@@ -50,7 +50,11 @@ def line_chart(
     label = escape(title, quote=True)
     parts = [f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">']
     parts += [_y_tick(to_y(y), y) for y in y_ticks]
-    parts += [_text(to_x(x), HEIGHT - BOTTOM + 15, number(x), "middle") for x in x_ticks]
+    # A number under the axis' end would be cut off by the edge of the drawing.
+    parts += [
+        _text(to_x(x), HEIGHT - BOTTOM + 15, number(x), "end" if to_x(x) > WIDTH - 2 * RIGHT else "middle")
+        for x in x_ticks
+    ]
     parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 3, x_label, "middle"))
     for line in lines:
         if line.band:

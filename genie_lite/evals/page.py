@@ -20,7 +20,7 @@ Tree = Mapping[str, Any]
 Curves = Mapping[str, Mapping[str, Mapping[str, Sequence[Point]]]]
 
 SHOWN_HZ = 6.0  # films play no faster than this, or the eye cannot compare them
-CLEAR = 0.5  # a code whose commonest action is rarer than this has its two commonest shown
+CLEAR = 2 / 3  # a code whose commonest action is rarer than this has its two commonest shown
 OURS, PLAIN, CEILING, WRONG = range(4)  # colours of lines, see the style sheet
 
 PIPELINE = (
@@ -46,7 +46,9 @@ PROBE_ARMS = {
     "adapted": ("Decoded by adapt, few labels", OURS),
     "adapted_change": ("Decoded as a change of the action before", OURS),
     "supervised_few": ("Inverse model, the same few labels", CEILING),
+    "supervised_few_change": ("… as a change, the same few labels", CEILING),
     "supervised": ("Inverse model, all labels", CEILING),
+    "supervised_change": ("… as a change, all labels", CEILING),
 }
 POLICY_ARMS = {
     "latent": ("From latent actions", OURS),
@@ -116,7 +118,10 @@ GLOSSARY = (
         "NMI and AMI",
         "Information that code and action share, 0 to 1; AMI takes off what chance alone would give.",
     ),
-    ("[low, high]", "95 % interval, found by drawing whole episodes, or levels, again and again."),
+    (
+        "[low, high], or low to high",
+        "95 % interval, found by drawing whole episodes, or levels, again and again.",
+    ),
 )
 
 
@@ -145,6 +150,7 @@ def render(tree: Tree, gallery: Tree | None, pictures: Mapping[str, bytes], curv
     }
     return environment.get_template("report.html.jinja").render(
         tree=tree,
+        title=_title(tree),
         verdict=judge(tree),
         gallery=None if gallery is None else _pictures(tree, gallery, pictures),
         matrix=_matrix(tree),
@@ -156,6 +162,12 @@ def render(tree: Tree, gallery: Tree | None, pictures: Mapping[str, bytes], curv
         seconds=_in_time(tree["seconds"]),
         glossary=GLOSSARY,
     )
+
+
+def _title(tree: Tree) -> str:
+    """What the run says of itself beside its name, which is the page's heading."""
+    title = tree.get("about", {}).get("title", "")
+    return "" if title == tree["name"] else title
 
 
 def num(value: float | int, digits: int = 2, *, plus: bool = False) -> str:
@@ -222,9 +234,12 @@ def _pictures(tree: Tree, gallery: Tree, pictures: Mapping[str, bytes]) -> dict[
 
 
 def _caption(tree: Tree, code: int) -> dict[str, Any]:
+    """How frequent a code is, by the page's own table if there is one, and what it stands for."""
     share = tree.get("lam", {}).get("share")
-    caption: dict[str, Any] = {"share": share[code] if share else None, "actions": []}
     table = tree.get("code_action")
+    if table:
+        share = [sum(counts) / max(sum(map(sum, table["counts"])), 1) for counts in table["counts"]]
+    caption: dict[str, Any] = {"share": share[code] if share else None, "actions": []}
     if table and sum(table["counts"][code]):
         counts = table["counts"][code]
         best = sorted(range(len(counts)), key=lambda place: -counts[place])
@@ -320,18 +335,27 @@ def _probes(tree: Tree) -> dict[str, Any] | None:
         tables.append(_arms("Balanced accuracy", tree["probe_balanced"], PROBE_ARMS, in_percent=True))
     return {
         "tables": tables,
-        "groups": _groups(tree),
+        "groups": [
+            table
+            for table in (
+                _groups("R² by group", tree.get("probe_groups")),
+                _groups(
+                    "Share of the change since the action before that is explained", tree.get("probe_change")
+                ),
+            )
+            if table
+        ],
         "gains": _gains(tree.get("probe_gain"), PROBE_ARMS, in_percent=is_accuracy),
     }
 
 
-def _groups(tree: Tree) -> dict[str, Any] | None:
-    by_arm = tree.get("probe_groups")
+def _groups(title: str, by_arm: Tree | None) -> dict[str, Any] | None:
     if not by_arm:
         return None
     names = list(next(iter(by_arm.values())))
     arms = _in_order(by_arm, PROBE_ARMS)
     return {
+        "title": title,
         "names": names,
         "rows": [
             {"name": label, "style": style, "cells": [by_arm[arm][name] for name in names]}

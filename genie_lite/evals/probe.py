@@ -54,7 +54,8 @@ class ProbeScore:
     """Scores by arm, in [0, 1] for accuracy, at most 1 for R². Intervals over test episodes.
 
     kind: "accuracy" or "r2". score: of each arm. balanced: balanced accuracy of each arm (accuracy only).
-    groups: R² of each group of components, by arm (r2 only). gain: "a_over_b" paired differences.
+    groups: R² of each group of components, by arm (r2 only). change: share of the squared change since the
+    action before that an arm explains, by arm and group (r2 only). gain: "a_over_b" paired differences.
     """
 
     kind: str
@@ -64,14 +65,16 @@ class ProbeScore:
     num_test: int
     balanced: dict[str, Interval] = field(default_factory=dict)
     groups: dict[str, dict[str, Interval]] = field(default_factory=dict)
+    change: dict[str, dict[str, Interval]] = field(default_factory=dict)
 
     def tree(self) -> dict[str, Any]:
-        """The sections `probe` and `probe_balanced`, `_groups`, `_gain`, `_about` of the report."""
+        """The sections `probe` and `probe_balanced`, `_groups`, `_change`, `_gain`, `_about` of the report."""
         about = {"kind": self.kind, "train_transitions": self.num_train, "test_transitions": self.num_test}
         sections = {
             "probe": self.score,
             "probe_balanced": self.balanced,
             "probe_groups": self.groups,
+            "probe_change": self.change,
             "probe_gain": self.gain,
             "probe_about": about,
         }
@@ -117,6 +120,7 @@ def probe_continuous(
     num_codes: int,
     groups: Mapping[str, Sequence[int]] | None = None,
     others: Mapping[str, np.ndarray] | None = None,
+    given_last: Sequence[str] = (),
 ) -> ProbeScore:
     """Read continuous actions from codes and embeddings.
 
@@ -126,6 +130,7 @@ def probe_continuous(
         num_codes: size of the alphabet of codes.
         groups: name to components of the action, such as {"left arm": [0, 1, 2]}.
         others: (test rows, components) predictions by name, in the order of `trained.test`.
+        given_last: those of `others` that were given the action before; they are scored by what they add.
     """
     arms = _continuous_arms(trained, untrained, num_codes) | dict(others or {})
     truth, episode = trained.test.action.astype(np.float64), trained.test.episode
@@ -149,6 +154,15 @@ def probe_continuous(
         groups={arm: {part: each for part, each in r2[arm].items() if part != EVERYTHING} for arm in r2}
         if groups
         else {},
+        change={
+            arm: {
+                part: bootstrap(
+                    np.stack([table(arm, part), table("hold_last", part)], axis=1), _share_of_change
+                )
+                for part in parts
+            }
+            for arm in given_last
+        },
         num_train=len(trained.train),
         num_test=len(trained.test),
     )
@@ -281,6 +295,12 @@ def _r_squared(sums: np.ndarray) -> np.ndarray:
     residual, value, square, rows = (sums[..., place, :] for place in range(4))
     total = (square - value**2 / rows).sum(axis=-1)
     return 1 - residual.sum(axis=-1) / np.maximum(total, 1e-9)
+
+
+def _share_of_change(sums: np.ndarray) -> np.ndarray:
+    """1 - residual / residual of the action before."""
+    residual, held = (sums[..., arm, 0, :].sum(axis=-1) for arm in range(2))
+    return 1 - residual / np.maximum(held, 1e-9)
 
 
 def _r_squared_gain(sums: np.ndarray) -> np.ndarray:

@@ -28,6 +28,7 @@ from pathlib import Path
 import torch
 from einops import repeat
 from jaxtyping import Bool, Float, Int
+from pydantic import Field
 from torch import Tensor, nn
 
 from genie_lite.artifact import load_weights, read_artifact
@@ -44,7 +45,7 @@ class DynamicsConfig(Config):
     width: int = 256
     depth: int = 6
     heads: int = 4
-    window: int = 16  # frames that temporal attention reaches
+    window: int = Field(default=16, ge=2)  # frames that temporal attention reaches, the new one among them
     inject: InjectKind = "token"
     corruption: float = 0.1  # largest share of past tokens replaced by random ones, drawn per clip
 

@@ -18,6 +18,8 @@ Differs:
 - The action is read from one learnt token per frame (as in jafar) instead of pooled patches.
 - Codes of unit length and restarts of unused ones (ViT-VQGAN): with 8 codes plain VQ collapses.
 - The output is linear, not a sigmoid: sigmoids saturate on the flat colours of games.
+- The decoder may foretell the change instead of the frame (`predict: change`): where little moves, a model of
+  this size would spend all it has on the still background. Where the whole picture scrolls there is no background.
 - Optional extra weight on pixels that move (`weights.motion`), off by default.
 - Optionally the decoder learns to foretell features of a frozen image model (`features`); its pixels are then
   read off without a gradient, to be looked at.
@@ -25,9 +27,11 @@ Differs:
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor, nn
 
 from genie_lite.artifact import load_weights, read_artifact
@@ -49,8 +53,9 @@ class LAMConfig(Config):
     width: int = 256
     depth: int = 4  # blocks in the encoder, and as many in the decoder
     heads: int = 4
-    window: int = 2  # frames that temporal attention reaches in each block of the encoder; 2: the one before
-    past_window: int = 1  # frames that the decoder's reaches; 1 makes it predict from one frame and the code
+    window: int = Field(default=2, ge=2)  # frames that the encoder's blocks reach; 2: the one before
+    past_window: int = Field(default=1, ge=1)  # the decoder's; 1: it predicts from one frame and the code
+    predict: Literal["frame", "change"] = "frame"  # the next frame anew, or what to add to the frame before
     inject: InjectKind = "token"
     code: CodeConfig = VQConfig(num_codes=8, dim=32, restart_below=1.0)
     features: FeatureConfig = PixelFeatures()  # what the decoder learns from
@@ -78,28 +83,42 @@ class LAMOutput:
     code: Quantized
 
 
-class LatentActionModel(nn.Module):
-    """Inverse model (encode), bottleneck, forward model (decode)."""
+class TransitionEncoder(nn.Module):
+    """Frames to one vector per transition: a bottleneck makes it a code, a head for labels an action."""
 
     def __init__(self, config: LAMConfig) -> None:
         super().__init__()
-        self.config = config
         self.patch = config.patch
         self.grid_hw = grid_of(config.frame_hw, config.patch)
-        num_pixels = 3 * config.patch**2
         num_patches = self.grid_hw[0] * self.grid_hw[1]
-
-        self.embed = nn.Linear(num_pixels, config.width)
+        self.embed = nn.Linear(3 * config.patch**2, config.width)
         self.place = nn.Parameter(0.02 * torch.randn(num_patches, config.width))
         self.action_token = nn.Parameter(0.02 * torch.randn(config.width))
         self.encoder = STTransformer(config.width, config.depth, config.heads, config.window)
+
+    def transitions(self, frames: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b k d"]:
+        """What the action token has gathered at frames[1:]; row k has seen frames ≤ k + 1 only."""
+        rows = self.embed(patchify(frames, self.patch)) + self.place
+        return self.encoder(prepend(self.action_token, rows), num_read=1)[:, 1:, 0]
+
+
+class LatentActionModel(TransitionEncoder):
+    """Inverse model (encode), bottleneck, forward model (decode)."""
+
+    def __init__(self, config: LAMConfig) -> None:
+        super().__init__(config)
+        self.config = config
         self.quantizer = Quantizer(config.code, config.width)
 
+        num_pixels = 3 * config.patch**2
         self.embed_past = nn.Linear(num_pixels, config.width)
-        self.place_past = nn.Parameter(0.02 * torch.randn(num_patches, config.width))
+        self.place_past = nn.Parameter(0.02 * torch.randn_like(self.place))
         self.inject = Inject(config.inject, self.quantizer.dim, config.width)
         self.decoder = STTransformer(config.width, config.depth, config.heads, config.past_window)
         self.to_pixels = nn.Linear(config.width, num_pixels)
+        if config.predict == "change":  # an untrained model copies
+            nn.init.zeros_(self.to_pixels.weight)
+            nn.init.zeros_(self.to_pixels.bias)
 
     @property
     def num_codes(self) -> int:
@@ -113,29 +132,29 @@ class LatentActionModel(nn.Module):
 
     def encode(self, frames: Float[Tensor, "b t c h w"]) -> Quantized:
         """Infer the code of every transition; row k has seen frames ≤ k + 1 only. Shapes `b t-1 …`."""
-        rows = self.embed(patchify(frames, self.patch)) + self.place
-        rows = self.encoder(prepend(self.action_token, rows))
-        return self.quantizer(rows[:, 1:, 0])
+        return self.quantizer(self.transitions(frames))
 
     def decode(
         self, past: Float[Tensor, "b k c h w"], vector: Float[Tensor, "b k e"]
     ) -> Float[Tensor, "b k c h w"]:
         """Predict the frame after each past frame from the past up to it and the code that follows it."""
-        return self._picture(self._foretell(past, vector))
+        return self._picture(self._foretell(past, vector), past)
 
     def forward(self, frames: Float[Tensor, "b t c h w"]) -> LAMOutput:
         """Encode a clip and predict each frame but the first."""
         code = self.encode(frames)
-        rows = self._foretell(frames[:, :-1], code.vector)
+        past = frames[:, :-1]
+        rows = self._foretell(past, code.vector)
         seen = rows.detach() if self.config.features.kind == "timm" else rows
-        return LAMOutput(prediction=self._picture(seen), rows=rows, code=code)
+        return LAMOutput(prediction=self._picture(seen, past), rows=rows, code=code)
 
     def _foretell(self, past: Tensor, vector: Tensor) -> Tensor:
         rows = self.embed_past(patchify(past, self.patch)) + self.place_past
         return self.inject.strip(self.decoder(self.inject(rows, vector)))
 
-    def _picture(self, rows: Tensor) -> Tensor:
-        return unpatchify(self.to_pixels(rows), self.patch, self.grid_hw)
+    def _picture(self, rows: Tensor, past: Tensor) -> Tensor:
+        pixels = unpatchify(self.to_pixels(rows), self.patch, self.grid_hw)
+        return past + pixels if self.config.predict == "change" else pixels
 
     def code_vectors(self) -> Float[Tensor, "num_codes d"]:
         """The vector of every code, in the order of the indices."""

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
+from pydantic import Field
 from torch import Tensor, nn
 
 from genie_lite.artifact import load_weights, read_artifact
@@ -37,7 +38,7 @@ class TokenizerConfig(Config):
     width: int = 256
     depth: int = 4  # blocks in the encoder, and as many in the decoder
     heads: int = 4
-    window: int = 4  # frames that temporal attention reaches
+    window: int = Field(default=4, ge=1)  # frames that temporal attention reaches; 1: each frame by itself
     code: CodeConfig = VQConfig(num_codes=1024, dim=32, restart_below=0.5)
 
 

@@ -40,7 +40,8 @@ class Attention(nn.Module):
         mask: Bool[Tensor, "s m"] | None = None,
         turn: Float[Tensor, "2 m half"] | None = None,
         past: tuple[Tensor, Tensor] | None = None,
-    ) -> tuple[Float[Tensor, "*batch s d"], tuple[Tensor, Tensor]]:
+        num_asking: int | None = None,
+    ) -> tuple[Float[Tensor, "*batch a d"], tuple[Tensor, Tensor]]:
         """Attend, and return the keys and values that were attended to, before any rotation.
 
         Args:
@@ -48,8 +49,11 @@ class Attention(nn.Module):
             mask: True where query s may read key m; None for everywhere.
             turn: rotary angles of all m keys; the queries are the last s of them.
             past: keys and values of earlier rows, `*batch heads p e` each, so that m = p + s.
+            num_asking: only the first so many rows are mixed, from all of them; None for every row. Not
+                together with `turn`.
         """
         query, key, value = self.project(rows)
+        query = query[..., :num_asking, :]
         if past is not None:
             key, value = torch.cat([past[0], key], dim=-2), torch.cat([past[1], value], dim=-2)
         memory = (key, value)

@@ -15,7 +15,8 @@ from genie_lite.nn.attention import Attention
 from genie_lite.nn.position import rotary
 
 PIECE_FRAMES = 16  # a longer clip is cut into pieces of this many, or of a window
-Past = list[tuple[Tensor, Tensor]]  # one (keys, values) pair per block, each `b n h p e`
+Memory = tuple[Tensor, Tensor]  # keys and values of one block, each `b n h p e`
+Past = list[Memory]  # one per block; empty where no block looks back
 
 
 def causal_band(
@@ -28,26 +29,38 @@ def causal_band(
 
 
 class Block(nn.Module):
-    """Spatial attention, temporal attention, MLP; each on a normalised residual branch."""
+    """Spatial attention, temporal attention, MLP; each on a normalised residual branch.
 
-    def __init__(self, width: int, heads: int, expansion: int = 4) -> None:
+    The block of a window of one frame has no temporal attention: there is nothing to attend to.
+    """
+
+    def __init__(self, width: int, heads: int, looks_back: bool, expansion: int = 4) -> None:
         super().__init__()
         self.norm_space = nn.LayerNorm(width, bias=False)
         self.space = Attention(width, heads)
-        self.norm_time = nn.LayerNorm(width, bias=False)
-        self.time = Attention(width, heads)
+        self.norm_time = nn.LayerNorm(width, bias=False) if looks_back else None
+        self.time = Attention(width, heads) if looks_back else None
         self.norm_mlp = nn.LayerNorm(width, bias=False)
         self.mlp = nn.Sequential(
             nn.Linear(width, expansion * width), nn.GELU(), nn.Linear(expansion * width, width)
         )
 
     def forward(
-        self, rows: Float[Tensor, "b s n d"], mask: Tensor, turn: Tensor, past: tuple[Tensor, Tensor] | None
-    ) -> tuple[Float[Tensor, "b s n d"], tuple[Tensor, Tensor]]:
-        rows = rows + self.space(self.norm_space(rows))[0]
-        through_time = rearrange(self.norm_time(rows), "b s n d -> b n s d")
-        mixed, memory = self.time(through_time, mask, turn, past)
-        rows = rows + rearrange(mixed, "b n s d -> b s n d")
+        self,
+        rows: Float[Tensor, "b s n d"],
+        mask: Tensor,
+        turn: Tensor,
+        past: Memory | None,
+        num_read: int | None = None,
+    ) -> tuple[Float[Tensor, "b s r d"], Memory | None]:
+        """Mix; of every frame only the first `num_read` rows go on, all of them for None."""
+        mixed, _ = self.space(self.norm_space(rows), num_asking=num_read)
+        rows = rows[:, :, :num_read] + mixed
+        memory = None
+        if self.time is not None and self.norm_time is not None:
+            through_time = rearrange(self.norm_time(rows), "b s n d -> b n s d")
+            mixed, memory = self.time(through_time, mask, turn, past)
+            rows = rows + rearrange(mixed, "b n s d -> b s n d")
         return rows + self.mlp(self.norm_mlp(rows)), memory
 
 
@@ -58,38 +71,42 @@ class STTransformer(nn.Module):
         super().__init__()
         self.window = window
         self.head_width = width // heads
-        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
+        self.blocks = nn.ModuleList(Block(width, heads, looks_back=window > 1) for _ in range(depth))
         self.norm = nn.LayerNorm(width, bias=False)
 
-    def forward(self, rows: Float[Tensor, "b t n d"]) -> Float[Tensor, "b t n d"]:
+    def forward(
+        self, rows: Float[Tensor, "b t n d"], num_read: int | None = None
+    ) -> Float[Tensor, "b t r d"]:
         """Mix a clip; frame i sees frames i - window + 1 … i of every layer below.
 
         Long clips are worked through piece by piece: the cost grows with their length, not its square.
+
+        Args:
+            rows: the clip.
+            num_read: of every frame only the first so many rows are wanted; the last block computes no others.
+                None for all.
         """
         past: Past | None = None
         mixed = []
         for piece in rows.split(max(PIECE_FRAMES, self.window), dim=1):
-            out, past = self.extend(piece, past)
+            out, past = self.extend(piece, past, num_read)
             mixed.append(out)
         return torch.cat(mixed, dim=1)
 
     def extend(
-        self, rows: Float[Tensor, "b t n d"], past: Past | None
-    ) -> tuple[Float[Tensor, "b t n d"], Past]:
+        self, rows: Float[Tensor, "b t n d"], past: Past | None, num_read: int | None = None
+    ) -> tuple[Float[Tensor, "b t r d"], Past]:
         """Mix the next frames of a stream whose earlier frames left `past`; return the new past.
 
         The past is bounded: at most window - 1 frames are kept. Feeding a clip frame by frame gives what
         feeding it whole gives.
         """
-        num_past = 0 if past is None else past[0][0].shape[-2]
+        num_past = past[0][0].shape[-2] if past else 0
         mask = causal_band(rows.shape[1], self.window, num_past, rows.device)
         time = torch.arange(num_past + rows.shape[1], device=rows.device)
-        mixed, memory = self.run(rows, time, mask, past)
-        keep = self.window - 1
-        return mixed, [
-            (key[..., -keep:, :], value[..., -keep:, :]) if keep else (key[..., :0, :], value[..., :0, :])
-            for key, value in memory
-        ]
+        mixed, memory = self.run(rows, time, mask, past, num_read)
+        keep = self.window - 1  # of a window of one nothing: then there is no memory either
+        return mixed, [(key[..., -keep:, :], value[..., -keep:, :]) for key, value in memory]
 
     def run(
         self,
@@ -97,18 +114,23 @@ class STTransformer(nn.Module):
         time: Int[Tensor, " m"],
         mask: Bool[Tensor, "s m"],
         past: Past | None = None,
-    ) -> tuple[Float[Tensor, "b s n d"], Past]:
+        num_read: int | None = None,
+    ) -> tuple[Float[Tensor, "b s r d"], Past]:
         """Mix a packed sequence of frames under any temporal mask.
 
         Args:
             rows: s frames; they need not be in order, nor different.
             time: frame index of the m = p + s keys, the cached ones first.
             mask: which frame may read which.
-            past: what earlier calls returned.
+            past: what earlier calls returned, with the same `num_read`.
+            num_read: see `forward`.
         """
+        last = len(self.blocks) - 1
         turn = rotary(time, self.head_width)
         memories: Past = []
         for number, block in enumerate(self.blocks):
-            rows, memory = block(rows, mask, turn, None if past is None else past[number])
-            memories.append(memory)
+            memory_before = past[number] if past else None
+            rows, memory = block(rows, mask, turn, memory_before, num_read if number == last else None)
+            if memory is not None:
+                memories.append(memory)
         return self.norm(rows), memories

@@ -20,6 +20,7 @@ from genie_lite.errors import UserError
 from genie_lite.files import write_json
 from genie_lite.train.config import STAGES, DynamicsStage, StageConfig, StageName
 from genie_lite.train.logging import WandbMode, check_wandb
+from genie_lite.train.rank import is_main_process
 
 PARENTS: dict[StageName, tuple[str, ...]] = {"tokenizer": (), "lam": (), "dynamics": ("tokenizer", "lam")}
 
@@ -71,7 +72,7 @@ def fit(
         return read_artifact(folder, stage)
     check_wandb(wandb)
     _check_frames(config, shards)
-    if not is_claimed:
+    if not is_claimed and is_main_process():
         write_json(folder / "stage.json", origin)
 
     # Lightning takes seconds to import; a finished stage, and `--help`, should not wait for it.

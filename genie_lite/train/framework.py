@@ -12,9 +12,17 @@ repair()  # Lightning imports torchmetrics, and that imports torchvision
 
 import lightning as L  # noqa: E402
 from lightning.pytorch.callbacks import Callback  # noqa: E402
+from lightning.pytorch.utilities.exceptions import MisconfigurationException  # noqa: E402
 from lightning.pytorch.utilities.types import OptimizerLRScheduler  # noqa: E402
 
-__all__ = ["Callback", "L", "OptimizerLRScheduler", "interruptible", "quiet_lightning"]
+__all__ = [
+    "Callback",
+    "L",
+    "MisconfigurationException",
+    "OptimizerLRScheduler",
+    "interruptible",
+    "quiet_lightning",
+]
 
 # What Lightning warns of although it was chosen on purpose, or is nobody's to mend here.
 HARMLESS = (

@@ -22,7 +22,13 @@ from genie_lite.train.callbacks import (
     WeightAverage,
 )
 from genie_lite.train.config import DynamicsStage, StageConfig, StageName
-from genie_lite.train.framework import Callback, L, interruptible, quiet_lightning
+from genie_lite.train.framework import (
+    Callback,
+    L,
+    MisconfigurationException,
+    interruptible,
+    quiet_lightning,
+)
 from genie_lite.train.logging import MetricsFile, Row, WandbMode, close_wandb, open_wandb
 from genie_lite.train.module import StageModule, build_module
 from genie_lite.train.stream import ClipData, TokenData
@@ -108,22 +114,25 @@ class Session:
     def _build_trainer(self, arguments: dict[str, Any]) -> L.Trainer:
         _check_arguments(arguments)
         train = self._config.train
-        return L.Trainer(
-            max_steps=train.steps,
-            accumulate_grad_batches=train.accumulate,
-            precision=train.precision,
-            strategy=train.strategy,
-            callbacks=self._callbacks(),
-            logger=False,
-            **{
-                "enable_checkpointing": False,  # Lightning's own; ours is SaveLast
-                "enable_progress_bar": False,
-                "enable_model_summary": False,
-                "use_distributed_sampler": False,  # the loaders share the data out themselves
-                "default_root_dir": self._folder,
-                **arguments,
-            },
-        )
+        try:
+            return L.Trainer(
+                max_steps=train.steps,
+                accumulate_grad_batches=train.accumulate,
+                precision=train.precision,
+                strategy=train.strategy,
+                callbacks=self._callbacks(),
+                logger=False,
+                **{
+                    "enable_checkpointing": False,  # Lightning's own; ours is SaveLast
+                    "enable_progress_bar": False,
+                    "enable_model_summary": False,
+                    "use_distributed_sampler": False,  # the loaders share the data out themselves
+                    "default_root_dir": self._folder,
+                    **arguments,
+                },
+            )
+        except (MisconfigurationException, TypeError, ValueError) as error:
+            raise UserError(f"trainer: {' '.join(str(error).split())}") from error
 
     def _callbacks(self) -> list[Callback]:
         train = self._config.train

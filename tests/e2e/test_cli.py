@@ -2,7 +2,12 @@
 
 import hashlib
 import json
+import re
 import shlex
+import shutil
+import subprocess
+import sys
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -10,9 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from genie_lite.data.labels import read_labels
+from genie_lite.files import write_json
 from tests.command_line import Outcome, call, start
 from tests.lerobot_fixture import write_lerobot
-from tests.unit.test_readme import ROOT, commands_of
+from tests.unit.test_readme import DOCUMENTS, ROOT, commands_of
 from tests.videos import moving_square, write
 
 ENGINES = ("make ", "genie-lite run recipes/video", "genie-lite run recipes/g1")
@@ -32,6 +38,21 @@ def readme(place: Path) -> dict[str, Outcome]:
     """What each command of the README left, run one after another; those of other tests left out."""
     lines = [line for line in commands_of(ROOT / "README.md") if not line.startswith(ENGINES)]
     return {line: start(*shlex.split(line)[1:], folder=place) for line in lines}
+
+
+def test_the_python_of_the_readme_works(readme: dict[str, Outcome], place: Path) -> None:
+    """As a program of its own, which needs neither the trainer nor a video decoder."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    assert blocks
+    for block in blocks:
+        checks = (
+            "import sys\nassert frame.shape == (1, 3, 32, 32) and 0 <= frame.min() <= frame.max() <= 1\n"
+            "assert not {'lightning', 'av', 'decord', 'webdataset'} & sys.modules.keys()\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", block + checks], cwd=place, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
 
 
 def outcome_of(readme: dict[str, Outcome], beginning: str) -> Outcome:
@@ -213,39 +234,103 @@ TINY = [
 ]
 
 
-def test_a_folder_of_videos_without_labels_becomes_a_report(place: Path) -> None:
-    """The recipe for anybody's folder, with one broken file in it."""
+# Commands that documents and headers of recipes show beside the README's, and where this file runs them.
+VIDEO = "genie-lite run recipes/video/small.yaml data.source=FOLDER"
+G1 = "genie-lite run recipes/g1/run.yaml data.source=data/g1_bottle/dataset"
+GAME = [
+    *("record.game=toy", "record.episodes=6", "record.levels=[0, 6]", "record.test_episodes=3"),
+    *("record.test_levels=[100, 103]", "record.max_frames=24", "evaluate.levels=[200, 203]"),
+    *("evaluate.num_envs=3", "data.ingest.cuts=false"),
+]
+TEACH = [
+    *("adapt.idm.steps=4", "adapt.idm.precision=32-true", "adapt.mapping.steps=20"),
+    *("adapt.policy.steps=4", "adapt.policy.precision=32-true"),
+]
+
+
+def documented() -> list[str]:
+    """Every `genie-lite` line of the documents and of the recipes' headers, the README's steps left out."""
+    headers = [
+        match[1]
+        for path in sorted((ROOT / "recipes").rglob("*.yaml"))
+        for match in re.finditer(r"^#\s.*?(genie-lite .+)$", path.read_text(), flags=re.MULTILINE)
+    ]
+    shown = [line for path in DOCUMENTS for line in commands_of(path)]
+    own = [line for line in commands_of(ROOT / "README.md") if not line.startswith(ENGINES)]
+    return sorted({line for line in [*headers, *shown] if line.startswith("genie-lite ")} - set(own))
+
+
+def small(line: str) -> list[str]:
+    """The arguments of a documented command, and what makes it a matter of seconds on what tests have."""
+    _, command, *rest = shlex.split(line)
+    if command == "record":
+        asked = rest[rest.index("--levels") + 1].partition(":")[0]
+        changes = {"--episodes": "3", "--levels": f"{asked}:{int(asked) + 3}"}
+        kept = [changes.get(before, each) for before, each in pairwise(rest)]
+        return [command, "toy", *kept]
+    given = [each for each in rest if not each.startswith("data.source=")]
+    if "data.source=" not in line:
+        return [command, *given, *TINY, *GAME, *TEACH]
+    if "recipes/g1/" not in line:
+        return [command, *given, "data.source=mine", *TINY]
+    return [
+        *(command, *given, "data.source=robot", *TINY, *TEACH),
+        *("lam.model.code.levels=[4, 4]", "adapt.labels_episodes=2"),
+    ]
+
+
+@pytest.fixture(scope="session")
+def inputs(place: Path) -> Path:
+    """Somebody's folder of videos, one of them broken, and a robot's dataset."""
     videos = [
         write(place / "mine" / "deep" / f"{ground}.mp4", moving_square(30, ground=ground))
         for ground in ("blue", "green", "grey")
     ]
     whole = videos[0].read_bytes()
     (place / "mine" / "broken.mp4").write_bytes(whole[: len(whole) // 2])
-    outcome = start("run", "recipes/video/small.yaml", "data.source=mine", *TINY, "--json", folder=place)
+    write_lerobot(place / "robot", num_episodes=6, num_frames=24)
+    return place
+
+
+@pytest.mark.parametrize("line", sorted(set(documented()) - {VIDEO, G1}))
+def test_every_documented_command_works_at_a_tiny_size(inputs: Path, line: str) -> None:
+    outcome = start(*small(line), folder=inputs)
     assert outcome.code == 0, outcome.err
-    report = json.loads((place / "runs" / "video-small" / "report.json").read_text())
+
+
+def test_a_folder_of_videos_without_labels_becomes_a_report(inputs: Path) -> None:
+    """The recipe for anybody's folder, with one broken file in it."""
+    assert VIDEO in documented()
+    outcome = start(*small(VIDEO), "--json", folder=inputs)
+    assert outcome.code == 0, outcome.err
+    report = json.loads((inputs / "runs" / "video-small" / "report.json").read_text())
     assert not {"probe", "policy"} & report.keys()
     assert "No labels were given" in report["about"]["lines"]["left out"]
     assert json.loads(outcome.out)["answer"] == report["verdict"]["answer"]
 
 
-def test_a_robot_with_a_few_labels_becomes_a_report(place: Path) -> None:
+def test_a_robot_with_a_few_labels_becomes_a_report(inputs: Path) -> None:
     """The robot's recipe on a tiny dataset of the same layout: R² per joint group, beside its rivals."""
-    write_lerobot(place / "robot", num_episodes=6, num_frames=24)
-    changes = [
-        "lam.model.code.levels=[4, 4]",
-        "adapt.labels_episodes=2",
-        "adapt.idm.steps=4",
-        "adapt.idm.precision=32-true",
-        "adapt.policy.steps=4",
-        "adapt.policy.precision=32-true",
-        "adapt.mapping.steps=20",
-    ]
-    outcome = start("run", "recipes/g1/run.yaml", "data.source=robot", *TINY, *changes, folder=place)
+    assert G1 in documented()
+    outcome = start(*small(G1), folder=inputs)
     assert outcome.code == 0, outcome.err
-    report = json.loads((place / "runs" / "g1" / "report.json").read_text())
+    report = json.loads((inputs / "runs" / "g1" / "report.json").read_text())
     assert report["probe_about"]["kind"] == "r2"
     rivals = {"mean", "hold_last", "supervised_few", "supervised"}
     assert report["probe"].keys() >= {"code", "embedding", "adapted", *rivals}
     assert report["probe_groups"]["adapted"].keys() == {"left_arm", "right_arm", "left_hand", "right_hand"}
     assert "policy" not in report
+
+
+def test_a_repeated_evaluation_replaces_its_seconds(readme: dict[str, Outcome], place: Path) -> None:
+    """The others' stay what they were; a damaged file of measurements is measured again."""
+    folder = place / "runs" / "again"
+    shutil.copytree(place / RUN, folder)
+    before = json.loads((folder / "seconds.json").read_text())
+    write_json(folder / "seconds.json", before | {"evaluate": 1e6})
+    (folder / "evaluate.json").write_text("{")
+    assert start("evaluate", folder, folder=place).code == 0
+    after = json.loads((folder / "seconds.json").read_text())
+    assert after["evaluate"] < 1e6
+    assert after | {"evaluate": 0} == before | {"evaluate": 0}
+    assert json.loads((folder / "evaluate.json").read_text())["seconds"] == after

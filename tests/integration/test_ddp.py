@@ -1,6 +1,5 @@
 """Two processes on one machine, over gloo: the same training, in halves."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +11,7 @@ from safetensors.torch import load_file
 from genie_lite.data.shards import ShardSet
 from genie_lite.errors import UserError
 from genie_lite.train.config import StageName
-from genie_lite.train.fit import fit
-from tests.training import CPU, stage_config, write_shards
+from tests.training import rows, train, write_shards
 
 ROOT = Path(__file__).parents[2]
 NEVER = "-1"
@@ -67,13 +65,12 @@ def train_with_two(
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
 
-def losses(run: Path, stage: str) -> list[float]:
-    rows = map(json.loads, (run / stage / "metrics.jsonl").read_text().splitlines())
-    return [row["loss"] for row in rows if row["split"] == "train"]
+def losses(run: Path, stage: StageName) -> list[float]:
+    return [row["loss"] for row in rows(run, stage, "train")]
 
 
 def test_two_processes_take_the_steps_of_one(tmp_path: Path, shards: ShardSet, two: Path) -> None:
-    fit("tokenizer", stage_config("tokenizer"), shards, tmp_path, seed=0, wandb="off", trainer=CPU)
+    train("tokenizer", shards, tmp_path)
     assert losses(two, "tokenizer")[:3] == pytest.approx(losses(tmp_path, "tokenizer")[:3], rel=1e-5)
     found, wanted = (load_file(run / "tokenizer" / "model.safetensors") for run in (two, tmp_path))
     assert found.keys() == wanted.keys()
@@ -100,8 +97,7 @@ def test_two_resumed_processes_equal_two_uninterrupted(tmp_path: Path, shards: S
 
 def test_one_process_does_not_go_on_for_two(tmp_path: Path, shards: ShardSet) -> None:
     assert train_with_two(shards, tmp_path, "5", "lam").returncode == 9
-    config = stage_config("lam", strategy="ddp")
     with pytest.raises(
         UserError, match=r"written by 2 processes, this run has 1; resume with trainer\.devices=2"
     ):
-        fit("lam", config, shards, tmp_path, seed=0, wandb="off", trainer=CPU)
+        train("lam", shards, tmp_path, strategy="ddp")

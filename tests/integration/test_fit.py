@@ -1,6 +1,5 @@
 """Each stage from shards to a finished folder, and what a user can get wrong on the way."""
 
-import json
 import logging
 import subprocess
 import sys
@@ -11,18 +10,18 @@ from typing import get_args
 import pytest
 import torch
 
-from genie_lite.artifact import Artifact, read_artifact
+from genie_lite.artifact import read_artifact
 from genie_lite.data.shards import ShardSet
 from genie_lite.errors import UserError
 from genie_lite.models.dynamics import load_dynamics
 from genie_lite.models.lam import load_lam
 from genie_lite.models.tokenizer import load_tokenizer
 from genie_lite.nn.features import TimmFeatures
-from genie_lite.train.config import LAMStage, StageConfig, StageName
+from genie_lite.train.config import LAMStage, StageName
 from genie_lite.train.fit import fit
 from genie_lite.train.logging import WandbMode
 from genie_lite.train.validation import Measured
-from tests.training import CPU, STEPS, stage_config, write_shards
+from tests.training import CPU, STEPS, rows, stage_config, train, write_shards
 
 STAGES: tuple[StageName, ...] = get_args(StageName)
 
@@ -39,16 +38,6 @@ def run(tmp_path_factory: pytest.TempPathFactory, shards: ShardSet) -> Path:
     for stage in STAGES:
         train(stage, shards, run)
     return run
-
-
-def train(stage: StageName, shards: ShardSet, run: Path, config: StageConfig | None = None) -> Artifact:
-    config = config or stage_config(stage)
-    return fit(stage, config, shards, run, seed=0, wandb="off", trainer=CPU, recipe_text="name: tiny\n")
-
-
-def rows(run: Path, stage: str, split: str) -> list[dict[str, float]]:
-    lines = (run / stage / "metrics.jsonl").read_text().splitlines()
-    return [row for row in map(json.loads, lines) if row["split"] == split]
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -81,6 +70,11 @@ def test_artifacts_name_their_data_and_parents(run: Path, shards: ShardSet) -> N
     assert (run / "dynamics" / "recipe.yaml").read_text() == "name: tiny\n"
 
 
+def test_one_process_starts_no_process_group(run: Path) -> None:
+    """D10: a peer calls for its cluster before anything else, on a laptop too."""
+    assert not torch.distributed.is_initialized()
+
+
 def test_a_finished_stage_loads_as_the_average_of_its_weights(run: Path) -> None:
     checkpoint = torch.load(run / "lam" / "last.ckpt", weights_only=True)
     average = checkpoint["callbacks"]["WeightAverage"]
@@ -90,7 +84,7 @@ def test_a_finished_stage_loads_as_the_average_of_its_weights(run: Path) -> None
 
 
 def test_an_average_without_memory_is_the_last_weights(tmp_path: Path, shards: ShardSet) -> None:
-    train("lam", shards, tmp_path, stage_config("lam", ema_decay=0.0))
+    train("lam", shards, tmp_path, ema_decay=0.0)
     last = torch.load(tmp_path / "lam" / "last.ckpt", weights_only=True)["state_dict"]
     for name, weight in load_lam(tmp_path / "lam").state_dict().items():
         torch.testing.assert_close(weight, last[f"model.{name}"])
@@ -123,7 +117,7 @@ def test_a_finished_stage_is_returned_as_it_is(run: Path, shards: ShardSet, stag
 
 def test_a_folder_is_not_used_for_another_recipe(run: Path, shards: ShardSet) -> None:
     with pytest.raises(UserError, match=r"lam: was trained with train\.steps=8, now it is 9"):
-        train("lam", shards, run, stage_config("lam", steps=9))
+        train("lam", shards, run, steps=9)
 
 
 def test_an_attempt_that_left_no_checkpoint_binds_nobody(
@@ -136,13 +130,13 @@ def test_an_attempt_that_left_no_checkpoint_binds_nobody(
     assert not (tmp_path / "lam" / "stage.json").exists()
     with pytest.raises(UserError, match="no such argument"):
         fit("lam", stage_config("lam"), shards, tmp_path, seed=0, wandb="off", trainer={"acelerator": "cpu"})
-    train("lam", shards, tmp_path, stage_config("lam", steps=2))
+    train("lam", shards, tmp_path, steps=2)
     with pytest.raises(UserError, match=r"was trained with train\.steps=2, now it is 8"):
         train("lam", shards, tmp_path)
 
 
 def test_looking_more_often_is_the_same_recipe(run: Path, shards: ShardSet) -> None:
-    train("lam", shards, run, stage_config("lam", val_every=2, checkpoint_every=1))
+    train("lam", shards, run, val_every=2, checkpoint_every=1)
 
 
 def test_dynamics_needs_its_parents(tmp_path: Path, shards: ShardSet) -> None:
@@ -164,6 +158,8 @@ def test_frames_of_another_size_are_refused(tmp_path: Path, shards: ShardSet) ->
         ({"max_time": "00:00:00:01"}, r"trainer\.max_time: is set by train\.steps"),
         ({"fast_dev_run": True}, r"trainer\.fast_dev_run: is set by train\.steps"),
         ({"acelerator": "cpu"}, r"trainer\.acelerator: lightning\.Trainer has no such argument"),
+        ({"accelerator": "foo"}, "^trainer: .*foo"),
+        ({"accelerator": "cpu", "devices": 0}, "^trainer: .*0"),
     ],
 )
 def test_trainer_arguments_are_checked(
@@ -177,15 +173,14 @@ def test_accumulated_parts_make_the_same_step(tmp_path: Path, shards: ShardSet, 
     """Two halves of a batch make the step of the whole, but for the bottleneck's batch statistics."""
     parents = tmp_path / "run"
     train("tokenizer", shards, parents)
-    halves = stage_config("tokenizer", accumulate=2)
-    train("tokenizer", shards, tmp_path / "halves", halves)
+    train("tokenizer", shards, tmp_path / "halves", accumulate=2)
     whole, parts = rows(parents, "tokenizer", "train"), rows(tmp_path / "halves", "tokenizer", "train")
     assert [row["step"] for row in parts] == [row["step"] for row in whole]
     assert [row["loss"] for row in parts[:3]] == pytest.approx([row["loss"] for row in whole[:3]], rel=0.01)
 
 
 def test_bfloat16_trains(tmp_path: Path, shards: ShardSet) -> None:
-    artifact = train("lam", shards, tmp_path, stage_config("lam", precision="bf16-mixed", ema_decay=None))
+    artifact = train("lam", shards, tmp_path, precision="bf16-mixed", ema_decay=None)
     assert artifact.metrics["psnr_db"] > 0
     found = rows(tmp_path, "lam", "train")
     assert found[-1]["loss"] < found[0]["loss"]
@@ -204,13 +199,12 @@ def test_a_lam_trains_on_features_and_loads_without_the_image_model(tmp_path: Pa
 
 def test_a_loss_that_is_no_number_ends_with_advice(tmp_path: Path, shards: ShardSet) -> None:
     with pytest.raises(UserError, match=r"the loss is nan; lower train\.lr"):
-        train("lam", shards, tmp_path, stage_config("lam", lr=1e30, warmup_steps=0))
+        train("lam", shards, tmp_path, lr=1e30, warmup_steps=0)
 
 
 def test_no_checkpoint_is_written_after_a_loss_that_is_no_number(tmp_path: Path, shards: ShardSet) -> None:
-    config = stage_config("lam", lr=1e30, warmup_steps=0, log_every=1000, val_every=1000)
     with pytest.raises(UserError, match=r"step 3: the loss is nan"):
-        train("lam", shards, tmp_path, config)
+        train("lam", shards, tmp_path, lr=1e30, warmup_steps=0, log_every=1000, val_every=1000)
     assert not (tmp_path / "lam" / "last.ckpt").exists()
 
 
@@ -219,7 +213,7 @@ def test_collapsed_codes_are_told_once_with_advice(
 ) -> None:
     monkeypatch.setattr("genie_lite.train.module.measure_lam", lambda *_: Measured({"perplexity": 1.0}))
     with caplog.at_level(logging.WARNING, "genie_lite"):
-        train("lam", shards, tmp_path, stage_config("lam", val_every=1))
+        train("lam", shards, tmp_path, val_every=1)
     told = [record.getMessage() for record in caplog.records if "collapsed" in record.getMessage()]
     assert len(told) == 1
     assert "at step 3 (perplexity 1.00)" in told[0]  # the first validation after two steps of warm-up
@@ -245,6 +239,7 @@ def python(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_without_wandb_it_is_not_imported_and_nothing_is_said(tmp_path: Path, shards: ShardSet) -> None:
+    """D11: a peer crashes without wandb."""
     done = python(str(shards.folder), str(tmp_path), "off")
     assert done.stdout.strip() == "False"
     assert done.stderr == ""

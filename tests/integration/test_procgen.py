@@ -15,7 +15,7 @@ import pytest
 
 from genie_lite.data.labels import read_labels
 from genie_lite.data.video import read_frames
-from genie_lite.envs.games import COINRUN_ACTIONS, MAZE_ACTIONS, expert, make
+from genie_lite.envs.games import COINRUN_ACTIONS, MAZE_ACTIONS, game_of
 from genie_lite.envs.procgen import MAX_LEVEL, ProcgenEnv
 from genie_lite.envs.protocol import Env, GridEnv
 from genie_lite.envs.record import LABELS_FILE, RecordConfig, play, record, video_name
@@ -29,7 +29,7 @@ SCROLL = {"left": (0, -1), "right": (0, 1), "up": (-1, 0), "down": (1, 0), "noop
 
 @pytest.fixture(scope="module")
 def maze() -> Iterator[ProcgenEnv]:
-    env = make("maze", len(LEVELS))
+    env = game_of("maze").open(len(LEVELS))
     assert isinstance(env, ProcgenEnv)
     with closing(env):
         yield env
@@ -37,7 +37,7 @@ def maze() -> Iterator[ProcgenEnv]:
 
 @pytest.fixture(scope="module")
 def coinrun() -> Iterator[ProcgenEnv]:
-    env = make("coinrun", len(LEVELS))
+    env = game_of("coinrun").open(len(LEVELS))
     assert isinstance(env, ProcgenEnv)
     with closing(env):
         yield env
@@ -121,14 +121,14 @@ def test_a_level_beyond_the_engines_seeds_is_refused(maze: ProcgenEnv, level: in
 
 def test_the_maze_expert_solves_every_level_on_a_shortest_way(maze: ProcgenEnv) -> None:
     assert isinstance(maze, GridEnv)
-    plans = expert("maze")(maze, LEVELS, 0, 0.0, 499)
+    plans = game_of("maze").plan(maze, LEVELS, 0, 0.0, 499)
     for episode, plan in zip(play(maze, LEVELS, plans), plans, strict=True):
         assert episode.success
         assert len(episode.actions) == len(plan) == len(episode.frames) - 1
 
 
 def test_an_ended_stream_stays_as_it_is_even_when_saved(maze: ProcgenEnv) -> None:
-    plans = expert("maze")(maze, LEVELS, 0, 0.0, 499)
+    plans = game_of("maze").plan(maze, LEVELS, 0, 0.0, 499)
     maze.reset(LEVELS)
     early = int(np.argmin([len(plan) for plan in plans]))
     steps = [
@@ -153,7 +153,7 @@ def test_an_ended_stream_stays_as_it_is_even_when_saved(maze: ProcgenEnv) -> Non
 def test_every_maze_action_scrolls_the_picture_by_a_cell_up_to_the_end(maze: ProcgenEnv) -> None:
     """The picture follows the player: seen from frame k, frame k + 1 is shifted by the action of row k."""
     names = maze.action_names
-    plans = expert("maze")(maze, LEVELS, 0, 0.3, 120)
+    plans = game_of("maze").plan(maze, LEVELS, 0, 0.3, 120)
     moved = 0
     for episode in play(maze, LEVELS, plans):
         for k, action in enumerate(episode.actions):
@@ -177,8 +177,8 @@ def _agreement(before: np.ndarray, after: np.ndarray, down: int, right: int) -> 
 
 def test_the_coinrun_expert_reaches_the_coin_and_shows_every_action() -> None:
     levels = list(range(6))
-    with closing(make("coinrun", 64)) as env:
-        plans = expert("coinrun")(env, levels, 0, 0.3, 199)
+    with closing(game_of("coinrun").open(64)) as env:
+        plans = game_of("coinrun").plan(env, levels, 0, 0.3, 199)
         episodes = list(play(env, levels, plans))
     assert np.mean([episode.success for episode in episodes]) >= 5 / 6
     assert set(np.concatenate([episode.actions for episode in episodes])) == set(range(6))

@@ -14,9 +14,8 @@ import torch
 from genie_lite.data.shards import ShardSet
 from genie_lite.errors import UserError
 from genie_lite.train.config import StageName
-from genie_lite.train.fit import fit
 from genie_lite.train.logging import MetricsFile
-from tests.training import CPU, STEPS, stage_config, write_shards
+from tests.training import STEPS, train, write_shards
 
 STAGES: tuple[StageName, ...] = get_args(StageName)
 
@@ -38,17 +37,13 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory, shards: ShardSet) ->
     return run
 
 
-def train(stage: StageName, shards: ShardSet, run: Path, **settings: object) -> None:
-    fit(stage, stage_config(stage, **settings), shards, run, seed=0, wandb="off", trainer=CPU)
-
-
 def break_off(
     monkeypatch: pytest.MonkeyPatch,
     stage: StageName,
     shards: ShardSet,
     run: Path,
     step: int,
-    **settings: object,
+    **settings: Any,
 ) -> None:
     """Train until `step` is recorded and perhaps saved, then die."""
     from genie_lite.train.callbacks import ShowProgress
@@ -105,6 +100,7 @@ def same(found: object, wanted: object) -> bool:
 def test_resumed_equals_uninterrupted(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shards: ShardSet, uninterrupted: Path, stage: StageName
 ) -> None:
+    """D12: without a logger a peer saves nothing, and it forgets the optimizer and the random numbers."""
     run = tmp_path / "broken"
     if stage == "dynamics":
         run.mkdir()
@@ -122,7 +118,7 @@ def test_resumed_equals_uninterrupted(
 
 @pytest.mark.parametrize("setting", [{"accumulate": 2}, {"num_workers": 1}, {"precision": "bf16-mixed"}])
 def test_resumed_equals_uninterrupted_in_every_way_of_training(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shards: ShardSet, setting: dict[str, object]
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shards: ShardSet, setting: dict[str, Any]
 ) -> None:
     train("lam", shards, tmp_path / "whole", **setting)
     break_off(monkeypatch, "lam", shards, tmp_path / "broken", step=5, **setting)

@@ -63,6 +63,7 @@ CONFIGS = st.builds(
 @settings(max_examples=60, deadline=None)
 @given(LENGTHS, CONFIGS, st.integers(0, 5))
 def test_windows_are_continuous_and_stay_in_their_sample(lengths, config, seed) -> None:
+    """D11: a window across a cut, or across two episodes, teaches motion that never was."""
     windows = Windows(make(lengths), config, seed, rank=0, world_size=1, split="train")
     for window in take(windows, 12):
         values = window.pixels[:, 0, 0, 0].astype(int)

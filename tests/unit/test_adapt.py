@@ -226,7 +226,8 @@ def test_a_robot_is_scored_on_held_out_episodes(shards: ShardSet, tmp_path: Path
     assert adapted.summary["labels"]["transitions"] == 16
     assert adapted.summary["decoders"]["stopped"]["idm_labels"]["steps"] <= CONFIG.idm.steps
     scores = adapted.summary["decoders"]["r2"]
-    assert set(scores) == {"latent", "latent_change", "mean", "hold_last", "idm_labels", "idm_all"}
+    rivals = {"mean", "hold_last", "idm_labels", "idm_all", "idm_change_labels", "idm_change_all"}
+    assert set(scores) == {"latent", "latent_change"} | rivals
     assert set(scores["latent"]) == {"all", "left_arm", "right_arm"}
     assert scores["mean"]["all"] <= 0
     held_out = adapted.held_out()
@@ -236,6 +237,11 @@ def test_a_robot_is_scored_on_held_out_episodes(shards: ShardSet, tmp_path: Path
     before = labels.locate(held_out.source, held_out.frame_index - 3)
     np.testing.assert_allclose(held_out.truth, labels.action[now], rtol=1e-6)
     np.testing.assert_allclose(held_out.predictions["hold_last"], labels.action[before], rtol=1e-6)
+    of_change = adapted.summary["decoders"]["r2_of_change"]
+    assert set(of_change) == {"latent_change", "idm_change_labels", "idm_change_all"}
+    residual = np.square((held_out.predictions["idm_change_all"] - held_out.truth) / held_out.scale).sum()
+    change = np.square((held_out.predictions["hold_last"] - held_out.truth) / held_out.scale).sum()
+    assert of_change["idm_change_all"]["all"] == pytest.approx(1 - residual / change, abs=1e-5)
     assert held_out.r_squared()["hold_last"]["all"] == pytest.approx(scores["hold_last"]["all"], abs=1e-6)
     policy = adapted.policy()
     assert policy.actions.names == ("kLeftElbow", "kRightElbow")

@@ -59,6 +59,15 @@ def test_another_stages_folder_is_named(tmp_path: Path) -> None:
         load_lam(tmp_path / "tokenizer")
 
 
+def test_weights_of_another_version_are_told_in_one_line(tmp_path: Path) -> None:
+    model = models.lam()
+    model.register_parameter("gone_since", torch.nn.Parameter(torch.zeros(1)))
+    write_artifact(tmp_path / "lam", "lam", model, model.config, "", {}, {}, {}, 0.5)
+    with pytest.raises(UserError, match="weights of another model") as caught:
+        load_lam(tmp_path / "lam")
+    assert "\n" not in str(caught.value)
+
+
 def test_an_unfinished_stage_is_named(tmp_path: Path) -> None:
     write_bytes(tmp_path / "lam" / "model.safetensors", b"")
     assert not is_finished(tmp_path / "lam")

@@ -1,5 +1,7 @@
 """Nothing may see the future: teacher-forced losses look fine with a leak, and play rots."""
 
+from itertools import product
+
 import pytest
 import torch
 from torch import Tensor
@@ -27,6 +29,7 @@ def band(num_out: int, num_in: int, first: int, last: int) -> Tensor:
 
 
 def test_transformer_is_causal_and_sees_its_window_through_every_layer() -> None:
+    """D4: without a causal mask in time, losses are fine and rollouts break."""
     torch.manual_seed(0)
     transformer = STTransformer(width=8, depth=2, heads=2, window=2)
     rows = torch.randn(1, 6, 3, 8, requires_grad=True)
@@ -41,21 +44,38 @@ def test_a_long_clip_is_mixed_as_a_whole_would_be() -> None:
     torch.testing.assert_close(transformer(rows), whole)
 
 
+@pytest.mark.parametrize("window", [1, 2, 3])
+def test_rows_that_nobody_reads_change_nothing_by_being_left_out(window: int) -> None:
+    torch.manual_seed(0)
+    transformer = STTransformer(width=8, depth=2, heads=2, window=window).eval()
+    rows = torch.randn(2, PIECE_FRAMES + 3, 4, 8)
+    torch.testing.assert_close(transformer(rows, num_read=2), transformer(rows)[:, :, :2])
+
+
+def test_a_window_of_one_frame_keeps_frames_apart_and_has_nothing_to_remember() -> None:
+    torch.manual_seed(0)
+    transformer = STTransformer(width=8, depth=2, heads=2, window=1)
+    rows = torch.randn(1, 4, 3, 8, requires_grad=True)
+    mixed, past = transformer.extend(rows, None)
+    assert torch.equal(dependency(mixed, rows), torch.eye(4, dtype=torch.bool))
+    assert past == []
+    mixed.sum().backward()
+    assert all(weight.grad is not None for weight in transformer.parameters()), "DDP waits for every weight"
+
+
 def test_attention_equals_a_naive_loop() -> None:
+    """D6: a wrong reshape after attention scrambles time, space and heads, and every block sees everything."""
     torch.manual_seed(0)
     attention = Attention(width=8, heads=2)
-    rows = torch.randn(3, 5, 8)
+    rows = torch.randn(2, 3, 5, 8)  # two axes of batch, as a clip's patches have
     mask = torch.ones(5, 5, dtype=torch.bool).tril()
     query, key, value = attention.project(rows)
-    expected = torch.zeros(3, 5, 8)
-    for batch in range(3):
-        for head in range(2):
-            for row in range(5):
-                scores = torch.stack(
-                    [query[batch, head, row] @ key[batch, head, col] / 2 for col in range(row + 1)]
-                )
-                mixed = (scores.softmax(0)[:, None] * value[batch, head, : row + 1]).sum(0)
-                expected[batch, row, 4 * head : 4 * head + 4] = mixed
+    expected = torch.zeros(2, 3, 5, 8)
+    for clip, frame, head, row in product(range(2), range(3), range(2), range(5)):
+        place = (clip, frame, head)
+        scores = torch.stack([query[place][row] @ key[place][col] / 2 for col in range(row + 1)])
+        mixed = (scores.softmax(0)[:, None] * value[place][: row + 1]).sum(0)
+        expected[clip, frame, row, 4 * head : 4 * head + 4] = mixed
     torch.testing.assert_close(attention(rows, mask)[0], attention.to_out(expected))
 
 
@@ -66,6 +86,7 @@ def test_lam_code_sees_no_frame_after_the_one_it_leads_to() -> None:
 
 @pytest.mark.parametrize("inject", INJECTS)
 def test_lam_prediction_sees_the_target_frame_only_through_the_code(inject: str) -> None:
+    """D2, D5: what the decoder is given of a transition is the code that leads to its end."""
     model, frames = models.lam(inject=inject), models.frames().requires_grad_()  # pyright: ignore[reportArgumentType]
     vector = model.encode(frames).vector.detach().requires_grad_()
     prediction = model.decode(frames[:, :-1], vector)
@@ -88,7 +109,7 @@ def test_decoded_frames_do_not_depend_on_later_tokens() -> None:
 
 @pytest.mark.parametrize("inject", INJECTS)
 def test_logits_depend_on_the_code_that_leads_to_the_frame_and_on_no_later_one(inject: str) -> None:
-    """Row t of the logits is frame t + 1, reached by code t: the off-by-one of the field."""
+    """D5: row t of the logits is frame t + 1, reached by code t; a later code has seen what is predicted."""
     model = models.dynamics(inject=inject)  # pyright: ignore[reportArgumentType]
     tokens = torch.randint(16, (2, 6, 4))
     codes = torch.randn(2, 5, 4, requires_grad=True)

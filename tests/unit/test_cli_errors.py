@@ -156,6 +156,19 @@ def test_a_full_disk_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     expect_mistake(call("doctor"), "runs/x", "No space left")
 
 
+@pytest.mark.parametrize(
+    "command", [["record", "toy", "--episodes", "1"], ["ingest", "videos"]], ids=["record", "ingest"]
+)
+def test_a_place_that_is_a_file_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "videos" / "a.mp4", moving_square(20))
+    (tmp_path / "taken").write_text("")
+    for out in ("taken", "taken/deeper"):
+        expect_mistake(call(*command, "--out", out), "taken")
+
+
 def test_an_interruption_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt

@@ -82,6 +82,31 @@ def test_overrides_reach_into_sections_and_make_missing_ones(tmp_path: Path) -> 
     assert loaded == Small(name="two", model=Model(frame_hw=(32, 48), code=Learned(num_codes=16)))
 
 
+SIZES = """
+size: small
+name: base
+lr: 1.0
+model: {width: 8, frame_hw: [8, 8]}
+sizes:
+  small: {}
+  large: {name: big, model: {width: 64, code: {kind: fixed, levels: [4]}}}
+"""
+
+
+def test_a_size_changes_what_it_names_and_nothing_else(tmp_path: Path) -> None:
+    path = write(tmp_path, SIZES)
+    assert load(path, Small) == Small(name="base", lr=1.0, model=Model(width=8, frame_hw=(8, 8)))
+    large = Model(width=64, frame_hw=(8, 8), code=Fixed(levels=(4,)))
+    assert load(path, Small, ["size=large"]) == Small(name="big", lr=1.0, model=large)
+
+
+def test_a_change_of_ones_own_wins_over_the_size_wherever_it_stands(tmp_path: Path) -> None:
+    path = write(tmp_path, SIZES)
+    for overrides in (["size=large", "model.width=3"], ["model.width=3", "size=large"]):
+        loaded = load(path, Small, overrides)
+        assert (loaded.name, loaded.model.width) == ("big", 3)
+
+
 def test_a_variant_is_chosen_by_its_kind(tmp_path: Path) -> None:
     path = write(tmp_path, "name: one\nmodel: {code: {kind: fixed, levels: [4, 4]}}\n")
     assert load(path, Small).model.code == Fixed(levels=(4, 4))
@@ -116,6 +141,11 @@ def test_a_configuration_cannot_be_changed() -> None:
         ("name: a\n", ["lr"], "override 'lr': expected key=value"),
         ("name: a\n", ["lr.deep=1"], "lr"),
         ("name: a\nlr: 1.0\n", ["lr.deep=1"], "override 'lr.deep=1': lr is a value, not a section"),
+        (SIZES, ["size=huge"], "size: found 'huge', expected one of small, large"),
+        ("name: a\nsizes: {small: {}}\n", [], "size: found None, expected one of small"),
+        ("name: a\nsize: s\nsizes: {s: 3}\n", [], "sizes: expected a mapping from the name of a size"),
+        ("name: a\n", ["size=small"], "comes in one size only"),
+        ("name: a\nsize: small\n", [], "unknown key 'size'"),
         ("name: a\n", ["name=[a"], "override 'name=[a': the value is not valid YAML"),
     ],
 )

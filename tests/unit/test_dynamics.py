@@ -13,7 +13,7 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def test_masking_leaves_targets_alone_and_a_constant_prediction_is_not_free() -> None:
-    """A peer read its targets after masking them: every target was token 0 and the loss 0.0."""
+    """D1: targets that are read after masking are all token 0, and a constant prediction has loss 0.0."""
     model = models.dynamics()
     tokens = torch.randint(1, 16, (2, 6, 4), generator=generator())
     before = tokens.clone()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from genie_lite.envs import setup
-from genie_lite.envs.games import make
+from genie_lite.envs.games import game_of
 from genie_lite.envs.procgen_worker import pack, read_message, unpack, write_message
 from genie_lite.errors import UserError
 from genie_lite.files import sha256_of
@@ -41,7 +41,7 @@ def commands(home: Path, monkeypatch: pytest.MonkeyPatch) -> list[Sequence[str]]
 @pytest.mark.parametrize("game", ["maze", "coinrun"])
 def test_a_missing_engine_is_told_with_the_command_that_installs_it(home: Path, game: str) -> None:
     with pytest.raises(UserError, match=r"no Python at .*python -m genie_lite.envs.setup") as caught:
-        make(game, 1)
+        game_of(game).open(1)
     assert str(home) in str(caught.value)
 
 
@@ -50,7 +50,7 @@ def test_a_python_without_the_engine_is_told_from_a_missing_one(monkeypatch: pyt
     with pytest.raises(
         UserError, match=r"No module named 'procgen'.*python -m genie_lite.envs.setup"
     ) as caught:
-        make("maze", 1)
+        game_of("maze").open(1)
     assert "\n" not in str(caught.value)
 
 

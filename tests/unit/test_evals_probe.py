@@ -124,6 +124,18 @@ def test_r2_is_one_where_embeddings_tell_and_zero_for_the_mean() -> None:
     assert found.tree()["probe_about"]["kind"] == "r2"
 
 
+def test_what_is_given_the_action_before_is_scored_by_what_it_adds() -> None:
+    told = Split(continuous("train", 0.0, 0), continuous("test", 0.0, 1))
+    test = told.test
+    before = np.where(test.follows[:, None], test.before, told.train.action.mean(axis=0))
+    others = {"halfway": (test.action + before) / 2, "held": before}
+    found = probe_continuous(told, told, NUM_CODES, {"arm": [0, 1]}, others, list(others))
+    assert found.change["held"]["all"].mean == pytest.approx(0, abs=1e-6)
+    assert found.change["halfway"]["arm"].mean == pytest.approx(
+        0.75
+    )  # half the distance, a quarter of its square
+
+
 class Shot(Sample):
     """A sample whose frames need no decoder."""
 

@@ -135,7 +135,8 @@ def test_the_page_needs_nothing_but_itself(run: Path) -> None:
     html = (run / "report.html").read_text()
     page = Page(html)
     assert page.loaded
-    assert all(each.startswith("data:image/") for each in page.loaded)
+    assert all(each.startswith("data:image/") or each == "#words" for each in page.loaded)
+    assert 'id="words"' in html
     assert not {"script", "link", "iframe", "object"} & set(page.tags)
     assert "@import" not in html
     assert "default-src 'none'" in html
@@ -182,6 +183,36 @@ def test_every_section_that_was_measured_is_on_the_page(run: Path) -> None:
     assert page.text.count("World, random codes") == 2  # of two examples
     assert page.text.index("ingest") < page.text.index("adapt")
     assert "Doors & <b>keys</b>" in page.text  # escaped: a title is text
+
+
+def test_the_heading_says_the_runs_name_once(run: Path) -> None:
+    for title, heading in (("doors", "Latent action report"), ("Keys", "Latent action report: Keys")):
+        write_json(run / "evaluate.json", measured() | {"about": {"title": title, "lines": {}}})
+        write_report(run)
+        header = (run / "report.html").read_text().partition("<header>")[2].partition("</header>")[0]
+        assert Page(header).text.split("\n") == ["", "  doors", f"  {heading}", ""]
+
+
+def test_a_code_of_two_actions_is_not_said_to_be_mostly_one(run: Path) -> None:
+    tree = measured()
+    tree["code_action"]["counts"] = [[51, 49, 0], [90, 10, 0], [0, 0, 0], [0, 0, 200]]
+    write_json(run / "evaluate.json", tree)
+    write_report(run)
+    html = (run / "report.html").read_text()
+    captions = [
+        Page(each).text.split() for each in re.findall(r"<figcaption>(.*?)</figcaption>", html, re.DOTALL)
+    ]
+    said = [" ".join(words) for words in captions if words[0] == "Code"]
+    assert said == [
+        "Code 0 · 25 % of allnoop 51 %, left 49 %",
+        "Code 1 · 25 % of allmostly noop 90 %",
+        "Code 2 · 0 % of all",
+        "Code 3 · 50 % of allmostly right 100 %",
+    ]
+
+
+def test_a_rival_that_does_better_is_named_in_the_verdict() -> None:
+    assert "40\N{NO-BREAK SPACE}% for an inverse model" in judge(measured()).checks[4].evidence
 
 
 @pytest.mark.parametrize(
@@ -386,6 +417,12 @@ def test_a_chart_is_well_formed_and_stays_inside_its_frame() -> None:
     assert max(numbers) <= 360
     assert "&lt;" in svg
     assert "x < y" not in svg
+
+
+def test_the_last_number_of_an_axis_is_not_cut_off() -> None:
+    svg = line_chart([Line("short", [(0, 1.0), (1500, 2.0)], 0)], "step", "short")
+    assert re.search(r'text-anchor="end">1500<', svg)
+    assert re.search(r'text-anchor="middle">500<', svg)
 
 
 def test_long_curves_are_thinned_to_their_averages_and_keep_their_end() -> None:

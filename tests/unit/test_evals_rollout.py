@@ -83,6 +83,7 @@ def test_a_world_in_which_nothing_happens_equals_copying_the_last_given_frame() 
 
 
 def test_only_sampled_frames_are_scored_and_each_beside_its_own_truth() -> None:
+    """D8: frames that were given are no prediction, and score perfectly."""
     moved = clip()
     continued = continue_clips(Brightness(), [moved], prompt_frames=3, horizon=4)[0]
     assert torch.equal(continued.target, moved.frames[:, 3:7])

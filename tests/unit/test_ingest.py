@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,14 +14,17 @@ import numpy as np
 import pytest
 
 from genie_lite.data import ingest as ingest_module
+from genie_lite.data import sandbox as sandbox_module
+from genie_lite.data import segment as segment_module
 from genie_lite.data.ingest import IngestConfig, ingest
 from genie_lite.data.sandbox import Sandbox
 from genie_lite.data.segment import Segment, Tally, segments
 from genie_lite.data.shards import Sample, ShardSet
-from genie_lite.data.sources import find_sources, key_of
+from genie_lite.data.sources import find_moves, find_sources, key_of
+from genie_lite.data.video import Picture, decode, read_frames
 from genie_lite.errors import UserError
 from tests.lerobot_fixture import write_lerobot
-from tests.videos import black, moving_square, truncate, write, write_foreign
+from tests.videos import black, huge_gif, moving_square, truncate, write, write_foreign
 
 CONFIG = IngestConfig(size_px=32, rate_hz=10.0, segment_frames=20, min_frames=4, shard_samples=3)
 
@@ -109,6 +113,23 @@ def test_pixels_are_those_of_the_named_frames(tmp_path: Path) -> None:
     found, _ = cut(write(tmp_path / "a.mp4", np.repeat(frames, 3, axis=0), rate_hz=30.0))
     kept = np.concatenate([segment.frames for segment in found]).astype(int)
     assert np.abs(kept - frames).mean((1, 2, 3)).max() < 1.5  # a shift by one frame is 2.5
+
+
+def test_decoded_pictures_are_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alive: weakref.WeakSet[Picture] = weakref.WeakSet()
+    most = 0
+
+    def watched(path: Path) -> Iterator[Picture]:
+        nonlocal most
+        for picture in decode(path):
+            alive.add(picture)
+            most = max(most, len(alive))
+            yield picture
+
+    monkeypatch.setattr(segment_module, "decode", watched)
+    for cuts in (True, False):
+        cut(write(tmp_path / "a.mp4", moving_square(40)), CONFIG.model_copy(update={"cuts": cuts}))
+    assert most <= 5
 
 
 # Names and splits
@@ -381,6 +402,93 @@ def test_an_unfinished_folder_remembers_its_settings(
         ingest([source], tmp_path, CONFIG.model_copy(update={"crf": 30}))
 
 
+# Broken files and the split
+
+
+def three_with_broken(folder: Path, *broken: int) -> Path:
+    for k in range(3):
+        path = write(folder / f"{k}.mp4", moving_square(8, shift=k))
+        if k in broken:
+            truncate(path)
+    return folder
+
+
+def sides(out: Path) -> dict[str, str]:
+    return {sample.meta["source"]: sample.meta["split"] for sample in samples_of(out)}
+
+
+@pytest.mark.parametrize("share", [0.1, 0.99])
+@pytest.mark.parametrize("broken", [0, 1, 2])
+def test_whichever_file_is_broken_both_splits_have_samples(tmp_path: Path, share: float, broken: int) -> None:
+    source = three_with_broken(tmp_path / "videos", broken)
+    config = CONFIG.model_copy(update={"test_share": share})
+    assert ingest([source], tmp_path / "out", config, num_workers=1).quarantined == 1
+    split = sides(tmp_path / "out")
+    assert sorted(split.values()) == ["test", "train"]
+
+    rows = rows_of(tmp_path / "out")
+    drawn = split_of([source], share)
+    assert {name: row.get("moved_from", row["split"]) for name, row in rows.items()} == drawn
+    assert {name: rows[name]["split"] for name in split} == split
+    before = content(tmp_path / "out")
+    ingest([source], tmp_path / "out", config)  # the plan is still recognised
+    assert content(tmp_path / "out") == before
+
+
+def test_without_broken_files_the_split_is_as_drawn(tmp_path: Path) -> None:
+    source = three_with_broken(tmp_path / "videos")
+    ingest([source], tmp_path / "out", CONFIG, num_workers=1)
+    assert sides(tmp_path / "out") == split_of([source], CONFIG.test_share)
+    assert not any("moved_from" in row for row in rows_of(tmp_path / "out").values())
+
+
+def test_a_single_usable_file_is_trained_on(tmp_path: Path) -> None:
+    for k in range(3):
+        source = three_with_broken(tmp_path / f"{k}", *{0, 1, 2} - {k})
+        ingest([source], tmp_path / f"out {k}", CONFIG, num_workers=1)
+        assert sides(tmp_path / f"out {k}") == {f"{k}.mp4": "train"}
+
+
+@pytest.mark.parametrize("good", ["", "k", "d", "dk", "ak", "bcg", "abcdefghijkl"])
+@pytest.mark.parametrize("share", [0.05, 0.3, 0.9])
+def test_only_a_side_without_a_usable_source_gets_another(tmp_path: Path, good: str, share: float) -> None:
+    make_empty_files(tmp_path, [f"{letter}.mp4" for letter in "abcdefghijkl"])
+    plan = find_sources([tmp_path], (), share)
+    moves = find_moves(plan, lambda source: source.name[0] in good)
+    assert moves == find_moves(plan[::-1], lambda source: source.name[0] in good)
+    drawn = {source.name: source.split for source in plan if source.name[0] in good}
+    settled = drawn | moves
+    assert settled.keys() == drawn.keys()
+    assert all(drawn[name] != side for name, side in moves.items())
+    assert set(settled.values()) == {"train", "test"} if len(good) > 1 else set(settled.values()) <= {"train"}
+    if len(set(drawn.values())) == 2:
+        assert not moves
+
+
+def test_chosen_test_sources_never_change_sides(tmp_path: Path) -> None:
+    train = three_with_broken(tmp_path / "train")
+    test = truncate(write(tmp_path / "test/x.mp4", moving_square(8)))
+    ingest([train], tmp_path / "out", CONFIG, test_sources=[test], num_workers=1)
+    assert set(sides(tmp_path / "out").values()) == {"train"}
+
+
+def test_a_split_that_was_settled_holds_after_an_interruption(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = {name[0]: side for name, side in split_of([three_with_broken(tmp_path / "x")], 0.1).items()}
+    held_out = next(int(name) for name, side in drawn.items() if side == "test")
+    source = three_with_broken(tmp_path / "videos", held_out)
+    ingest([source], tmp_path / "expected", CONFIG, num_workers=1)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ingest_module, "_finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            ingest([source], tmp_path / "out", CONFIG, num_workers=1)
+    monkeypatch.setattr(ingest_module, "find_moves", lambda *_: pytest.fail("settled again"))
+    ingest([source], tmp_path / "out", CONFIG, num_workers=1)
+    assert content(tmp_path / "out") == content(tmp_path / "expected")
+
+
 # A decoder that dies
 
 
@@ -390,23 +498,29 @@ def sandbox() -> Iterator[Sandbox]:
         yield sandbox
 
 
+def num_segments(sandbox: Sandbox, path: Path) -> int:
+    result = sandbox.read(path)
+    result.close()
+    return len(result.segments)
+
+
 def test_a_decoder_that_hangs_or_crashes_is_replaced(sandbox: Sandbox, tmp_path: Path) -> None:
     good = write(tmp_path / "good.mp4", moving_square(8))
     os.mkfifo(tmp_path / "never.mp4")  # opening it waits for a writer that never comes
-    assert sandbox.read(good).fault is None
+    assert num_segments(sandbox, good) == 1
 
     sandbox.silence_s = 0.5
     result = sandbox.read(tmp_path / "never.mp4")
     assert result.fault == "decoding hung: no sign of life for 0.5 s"
     assert not result.segments
     sandbox.silence_s = 60.0
-    assert len(sandbox.read(good).segments) == 1
+    assert num_segments(sandbox, good) == 1
 
     killer = threading.Timer(0.3, sandbox.kill)
     killer.start()
     assert sandbox.read(tmp_path / "never.mp4").fault == "decoding crashed (SIGKILL)"
     killer.join()
-    assert len(sandbox.read(good).segments) == 1
+    assert num_segments(sandbox, good) == 1
 
 
 def test_a_file_that_breaks_off_gives_nothing_at_all(sandbox: Sandbox, tmp_path: Path) -> None:
@@ -416,3 +530,53 @@ def test_a_file_that_breaks_off_gives_nothing_at_all(sandbox: Sandbox, tmp_path:
     assert result.fault is not None
     assert "broken or truncated after" in result.fault
     assert not result.segments
+
+
+def test_a_file_that_takes_forever_is_given_up_though_it_shows_signs_of_life(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    good = write(tmp_path / "good.mp4", moving_square(8))
+    assert num_segments(sandbox, good) == 1
+    sandbox.patience_s = 0.0
+    assert "more than 0 s" in str(sandbox.read(good).fault)
+    sandbox.patience_s = 60.0
+    assert num_segments(sandbox, good) == 1
+
+
+def test_a_file_that_wants_more_memory_than_it_may_have_is_quarantined(tmp_path: Path) -> None:
+    large = huge_gif(tmp_path / "large.gif", side_px=4000)  # 64 MB a frame
+    good = write(tmp_path / "good.mp4", moving_square(8))
+    with Sandbox(CONFIG) as sandbox:
+        assert sandbox.read(large).fault is None
+        sandbox.close()
+        sandbox.memory_bytes = 60 << 20
+        assert sandbox.read(large).fault == "not enough memory to decode it"
+        assert num_segments(sandbox, good) == 1
+
+
+def test_encoded_video_leaves_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox_module, "SPOOL_BYTES", 100)
+    (tmp_path / "spool").mkdir()
+    noise = np.random.default_rng(0).integers(0, 255, (60, 32, 32, 3), dtype=np.uint8)
+    with Sandbox(CONFIG.model_copy(update={"cuts": False}), tmp_path / "spool") as sandbox:
+        result = sandbox.read(write(tmp_path / "a.mp4", noise))
+        frames = [read_frames(segment.mp4) for segment in reversed(result.segments)]
+    on_disk = [os.fstat(segment.spool.fileno()).st_size for segment in result.segments]
+    result.close()
+    assert on_disk == [sum(segment.size for segment in result.segments)] * 3
+    np.testing.assert_allclose(np.concatenate(frames[::-1]), noise, atol=80)
+    assert not list((tmp_path / "spool").iterdir())  # nothing to sweep up after a crash either
+
+
+def test_hostile_files_are_quarantined_each_with_its_reason(tmp_path: Path) -> None:
+    source = three_with_broken(tmp_path / "videos")
+    huge_gif(source / "huge.gif")
+    (source / "list.mp4").write_text("ffconcat version 1.0\nfile 0.mp4\n")
+    (source / "playlist.ts").write_text("#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n0.mp4\n")
+    summary = ingest([source], tmp_path / "out", CONFIG, num_workers=1)
+    assert (summary.ingested, summary.quarantined) == (3, 3)
+    reasons = {name: row["reason"] for name, row in rows_of(tmp_path / "out").items() if row["reason"]}
+    assert reasons.keys() == {"huge.gif", "list.mp4", "playlist.ts"}
+    assert "at most 67108864 pixels" in reasons["huge.gif"]
+    assert "not a readable video" in reasons["list.mp4"]
+    assert "not a readable video" in reasons["playlist.ts"]

@@ -1,12 +1,16 @@
-"""The layers of the house, read off the import statements."""
+"""The layers of the house and the libraries it stands on, read off the import statements."""
 
 import ast
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import NormalizedName, canonicalize_name
 
 import genie_lite
 
@@ -23,6 +27,9 @@ LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names}
 
 FRAMEWORKS = {"lightning", "pytorch_lightning", "wandb", "webdataset", "decord", "av"}
 FRAMEWORK_FREE = LAYERS[0] | {"nn", "losses", "metrics", "artifact", "models"}
+
+# Imported, but declared by a library that we declare: it knows which build of it to take.
+BROUGHT = {"cv2": "scenedetect-headless"}
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -54,6 +61,35 @@ def imports_of(path: Path) -> Iterator[str]:
             yield from (name for name in inner if name in MODULES)  # `from genie_lite import types`
             if any(name not in MODULES for name in inner):  # `from genie_lite import __version__`
                 yield module
+
+
+def declared() -> dict[NormalizedName, Requirement]:
+    """What an installation of the package brings, by name."""
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
+    return {canonicalize_name(need.name): need for need in map(Requirement, project["dependencies"])}
+
+
+def test_the_declared_libraries_are_those_that_are_imported() -> None:
+    """D10: a fresh environment lacks whatever a developer happens to have."""
+    ours = [path for path in FILES if path.name != "procgen_worker.py"]  # it runs in the engine's environment
+    roots = {module.split(".")[0] for path in ours for module in imports_of(path)}
+    libraries = roots - set(sys.stdlib_module_names) - BROUGHT.keys() - {"genie_lite"}
+    owners = packages_distributions()
+    known_as = {root: {canonicalize_name(name) for name in owners.get(root, [root])} for root in libraries}
+    assert not {root for root, names in known_as.items() if not names & declared().keys()}
+    assert declared().keys() <= set().union(*known_as.values(), BROUGHT.values())
+
+
+def test_the_tested_set_lies_within_the_declared_bounds() -> None:
+    """D10: a bound that allows what was never tested breaks by itself, one day."""
+    lines = (PACKAGE.parent / "constraints.txt").read_text().splitlines()
+    pinned = {
+        canonicalize_name(name): version for name, _, version in (line.partition("==") for line in lines)
+    }
+    for name, need in declared().items():
+        assert pinned[name] in need.specifier, (
+            f"constraints.txt pins {name} {pinned[name]}, declared is {need}"
+        )
 
 
 def test_every_file_has_a_layer() -> None:

@@ -21,6 +21,7 @@ def test_predictions_are_clamped_before_they_are_scored() -> None:
 
 
 def test_ssim_of_identical_frames_is_one_and_each_frame_is_scored_by_itself() -> None:
+    """D8: similarity taken over the wrong axes mixes frames, or rows of pixels, with one another."""
     frames = torch.rand(2, 3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(ssim(frames, frames), torch.ones(2, 3))
     changed = frames.clone()

@@ -41,7 +41,10 @@ def test_gradient_reaches_the_encoder(config: VQConfig | FSQConfig) -> None:
 
 
 def test_codes_out_of_use_restart() -> None:
-    """Rows of eight directions, but every code starts at the same place: restarts must spread them."""
+    """D3: training must spread codes, never drive them together.
+
+    Rows have eight directions, but every code starts at the same place: restarts must spread them.
+    """
 
     def usage_after_training(restart_below: float) -> float:
         torch.manual_seed(0)

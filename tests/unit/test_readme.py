@@ -29,6 +29,7 @@ COMMANDS = sorted(
 
 @pytest.mark.parametrize(("document", "line"), COMMANDS)
 def test_every_command_is_accepted(document: str, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """D10: documents that show paths and commands that are no more."""
     monkeypatch.chdir(ROOT)
     program, _, rest = line.partition(" ")
     if program == "genie-lite":

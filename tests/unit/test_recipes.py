@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from genie_lite.config import dump, load
 from genie_lite.models import dynamics, lam, tokenizer
@@ -14,21 +15,30 @@ from tests.command_line import parse
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted((ROOT / "recipes").rglob("*.yaml"))
+COINRUN = ROOT / "recipes" / "coinrun" / "run.yaml"
 HEADER = ("run", "needs", "takes", "expect")
 
-every_recipe = pytest.mark.parametrize(
-    "path", RECIPES, ids=[f"{path.parent.name}/{path.stem}" for path in RECIPES]
+SIZED = [
+    (path, overrides)
+    for path in RECIPES
+    for overrides in [[f"size={size}"] for size in yaml.safe_load(path.read_text()).get("sizes", ())] or [[]]
+]
+
+every_recipe = pytest.mark.parametrize("path", RECIPES, ids=[str(path.relative_to(ROOT)) for path in RECIPES])
+every_size = pytest.mark.parametrize(
+    "recipe",
+    [load_recipe(path, overrides) for path, overrides in SIZED],
+    ids=[" ".join([str(path.relative_to(ROOT)), *overrides]) for path, overrides in SIZED],
 )
 
 
 def test_recipes_are_found() -> None:
-    assert len(RECIPES) >= 7
+    assert len(RECIPES) >= 5
     assert len({load_recipe(path).name for path in RECIPES}) == len(RECIPES), "two recipes share a run folder"
 
 
-@every_recipe
-def test_it_loads_and_survives_being_written(path: Path, tmp_path: Path) -> None:
-    recipe = load_recipe(path)
+@every_size
+def test_it_loads_and_survives_being_written(recipe: Recipe, tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text(dump(recipe))
     assert load(tmp_path / "recipe.yaml", Recipe) == recipe
 
@@ -43,9 +53,8 @@ def test_its_header_says_how_to_run_it(path: Path) -> None:
     parse(said["run"])
 
 
-@every_recipe
-def test_its_models_can_be_built(path: Path) -> None:
-    recipe = load_recipe(path)
+@every_size
+def test_its_models_can_be_built(recipe: Recipe) -> None:
     kinds = {recipe.tokenizer.model.code.kind, recipe.lam.model.code.kind}
     # Full size without memory for it; the library's FSQ counts its codes on the way, which needs numbers.
     with torch.device("cpu" if "fsq" in kinds else "meta"):
@@ -62,10 +71,9 @@ def test_its_models_can_be_built(path: Path) -> None:
     )
 
 
-@every_recipe
-def test_its_models_take_a_step_at_a_tiny_size(path: Path) -> None:
+@every_size
+def test_its_models_take_a_step_at_a_tiny_size(recipe: Recipe) -> None:
     """The recipe's kinds and weights, with few and narrow layers on small frames."""
-    recipe = load_recipe(path)
     torch.manual_seed(0)
     frames = torch.rand(2, 3, 3, 32, 32)
     small = {"frame_hw": (32, 32), "width": 32, "depth": 1, "heads": 2}
@@ -90,10 +98,9 @@ def test_its_models_take_a_step_at_a_tiny_size(path: Path) -> None:
         assert any(not torch.equal(before[name], weight) for name, weight in model.named_parameters())
 
 
-@every_recipe
-def test_it_can_be_ingested_and_measured(path: Path) -> None:
+@every_size
+def test_it_can_be_ingested_and_measured(recipe: Recipe) -> None:
     """What a recipe measures must fit into the shortest shots that it keeps, or nothing may be left to measure."""
-    recipe = load_recipe(path)
     asked = recipe.evaluate.prompt_frames + recipe.evaluate.horizon
     assert asked <= recipe.data.ingest.min_frames
     for stage in (recipe.tokenizer, recipe.lam, recipe.dynamics):
@@ -101,9 +108,9 @@ def test_it_can_be_ingested_and_measured(path: Path) -> None:
 
 
 def test_coinrun_grows_from_size_to_size() -> None:
-    sizes = [
-        load_recipe(ROOT / "recipes" / "coinrun" / f"{size}.yaml") for size in ("tiny", "small", "paper")
-    ]
+    sizes = [load_recipe(COINRUN, [f"size={size}"]) for size in ("tiny", "small", "paper")]
+    assert sizes[0] == load_recipe(COINRUN), "the smallest is what one gets without asking"
+    assert len({recipe.name for recipe in sizes}) == len(sizes), "two sizes share a run folder"
     widths = [recipe.dynamics.model.width for recipe in sizes]
     assert widths == sorted(set(widths))
     assert len({recipe.record.game for recipe in sizes if recipe.record}) == 1
@@ -111,7 +118,7 @@ def test_coinrun_grows_from_size_to_size() -> None:
 
 def test_the_paper_recipe_has_the_papers_sizes() -> None:
     """Genie, arXiv:2402.15391, appendix F."""
-    recipe = load_recipe(ROOT / "recipes" / "coinrun" / "paper.yaml")
+    recipe = load_recipe(COINRUN, ["size=paper"])
     models = (recipe.tokenizer.model, recipe.lam.model, recipe.dynamics.model)
     assert [(model.depth, model.width, model.heads) for model in models] == [
         (8, 512, 8),

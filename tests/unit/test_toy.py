@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from genie_lite.envs.expert import Stray, WalkExpert, distances
-from genie_lite.envs.games import GAMES, expert, make
+from genie_lite.envs.games import GAMES, game_of
 from genie_lite.envs.protocol import Env, GridEnv
 from genie_lite.envs.toy import CELL_PX, MOVES, NEAREST_GOAL, PLAYER, SIDE, ToyEnv
 from genie_lite.errors import UserError
@@ -21,7 +21,7 @@ def player_in(frame: np.ndarray) -> tuple[int, int]:
 
 
 def test_it_is_an_env_with_a_map() -> None:
-    env = make("toy", 3)
+    env = game_of("toy").open(3)
     assert isinstance(env, Env)
     assert isinstance(env, GridEnv)
     assert env.action_names[0] == "noop"
@@ -71,7 +71,7 @@ def test_a_saved_state_goes_on_the_same_way_in_any_stream() -> None:
 
 def test_the_expert_takes_a_shortest_way_and_the_end_stays() -> None:
     env = ToyEnv(len(LEVELS))
-    plans = expert("toy")(env, LEVELS, 0, 0.0, 200)
+    plans = game_of("toy").plan(env, LEVELS, 0, 0.0, 200)
     env.reset(LEVELS)
     shortest = [distances(layout.free, layout.cell)[layout.goal] for layout in env.layouts()]
     assert [len(plan) for plan in plans] == shortest
@@ -88,7 +88,7 @@ def test_the_expert_takes_a_shortest_way_and_the_end_stays() -> None:
 
 def test_an_expert_that_strays_still_arrives() -> None:
     env = ToyEnv(len(LEVELS))
-    plans = expert("toy")(env, LEVELS, 0, 0.5, 400)
+    plans = game_of("toy").plan(env, LEVELS, 0, 0.5, 400)
     env.reset(LEVELS)
     solved = np.zeros(len(LEVELS), bool)
     for k in range(400):
@@ -97,10 +97,10 @@ def test_an_expert_that_strays_still_arrives() -> None:
 
 
 def test_a_plan_does_not_depend_on_the_levels_beside_it() -> None:
-    together = expert("toy")(ToyEnv(8), [1, 2, 3, 4, 5, 6, 7, 8], 7, 0.3, 40)
-    alone = expert("toy")(ToyEnv(3), [5, 6], 7, 0.3, 40)
+    together = game_of("toy").plan(ToyEnv(8), [1, 2, 3, 4, 5, 6, 7, 8], 7, 0.3, 40)
+    alone = game_of("toy").plan(ToyEnv(3), [5, 6], 7, 0.3, 40)
     assert [plan.tolist() for plan in alone] == [plan.tolist() for plan in together[4:6]]
-    other_seed = expert("toy")(ToyEnv(3), [5, 6], 8, 0.3, 40)
+    other_seed = game_of("toy").plan(ToyEnv(3), [5, 6], 8, 0.3, 40)
     assert [plan.tolist() for plan in alone] != [plan.tolist() for plan in other_seed]
 
 
@@ -122,10 +122,10 @@ def test_where_no_way_leads_the_expert_stays_within_its_limit() -> None:
 
 def test_every_game_has_the_actions_of_its_blind_policy() -> None:
     assert GAMES.keys() == {"maze", "coinrun", "toy"}
-    assert isinstance(expert("maze"), WalkExpert)
+    assert isinstance(game_of("maze").plan, WalkExpert)
     assert set(GAMES["toy"].blind) <= set(ToyEnv.action_names)
 
 
 def test_an_unknown_game_names_the_nearest() -> None:
     with pytest.raises(UserError, match="unknown game 'mace', did you mean 'maze'"):
-        make("mace", 1)
+        game_of("mace")

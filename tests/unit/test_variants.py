@@ -33,6 +33,7 @@ def moves(model: torch.nn.Module, loss: Loss) -> bool:
 @pytest.mark.parametrize("inject", INJECTS)
 @pytest.mark.parametrize("window", [1, 3])
 def test_every_variant_trains_and_plays(code: VQConfig | FSQConfig, inject: InjectKind, window: int) -> None:
+    """D9: a variant that nobody builds is one that crashes."""
     torch.manual_seed(0)
     shape = {"frame_hw": models.FRAME_HW, "patch": 8, "width": 16, "depth": 1, "heads": 2}
     tokens = VideoTokenizer(TokenizerConfig(**shape, window=window, code=code))
@@ -40,7 +41,7 @@ def test_every_variant_trains_and_plays(code: VQConfig | FSQConfig, inject: Inje
     sizes = DynamicsSizes(
         vocabulary=tokens.num_codes, num_tokens=tokens.num_tokens, code_dim=actions.code_dim
     )
-    config = DynamicsConfig(width=16, depth=1, heads=2, window=window, inject=inject)
+    config = DynamicsConfig(width=16, depth=1, heads=2, window=window + 1, inject=inject)
     world = DynamicsModel(DynamicsSpec(model=config, sizes=sizes))
     frames = models.frames(num=4)
     index, vector = tokens.encode(frames).index, actions.encode(frames).vector.detach()
@@ -53,3 +54,19 @@ def test_every_variant_trains_and_plays(code: VQConfig | FSQConfig, inject: Inje
     )
     assert played.shape == (2, 3, 3, *models.FRAME_HW)
     assert played.isfinite().all()
+
+
+def test_the_defaults_of_every_model_train() -> None:
+    """D9: a peer's class defaults crashed, since all its recipes set them."""
+    torch.manual_seed(0)
+    tokens, actions = VideoTokenizer(TokenizerConfig()), LatentActionModel(LAMConfig())
+    sizes = DynamicsSizes(
+        vocabulary=tokens.num_codes, num_tokens=tokens.num_tokens, code_dim=actions.code_dim
+    )
+    world = DynamicsModel(DynamicsSpec(model=DynamicsConfig(), sizes=sizes))
+    frames = torch.rand(1, 2, 3, *LAMConfig().frame_hw)
+    index, vector = tokens.encode(frames).index, actions.encode(frames).vector.detach()
+    assert moves(tokens, tokenizer.objective(tokens(frames), frames, tokenizer.TokenizerWeights()))
+    assert moves(actions, lam.objective(actions(frames), frames, lam.LAMWeights()))
+    out = world(index, vector, torch.Generator().manual_seed(0))
+    assert moves(world, dynamics.objective(out, index, dynamics.DynamicsWeights()))

@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
+from genie_lite.data import video
 from genie_lite.data.video import (
     BadVideo,
     SquareFitter,
@@ -15,7 +17,7 @@ from genie_lite.data.video import (
     write_mp4,
 )
 from genie_lite.errors import UserError
-from tests.videos import moving_square, rotate_header, truncate, write, write_foreign
+from tests.videos import huge_gif, moving_square, rotate_header, truncate, write, write_foreign
 
 
 def pixels_of(path: Path) -> np.ndarray:
@@ -148,8 +150,6 @@ def test_garbage_in_mid_file_is_noticed(tmp_path: Path) -> None:
 
 
 def test_sound_without_pictures_is_no_video(tmp_path: Path) -> None:
-    import av
-
     with av.open(str(tmp_path / "song.mp4"), "w") as container:
         stream = container.add_stream("aac", rate=44100)
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
@@ -157,6 +157,99 @@ def test_sound_without_pictures_is_no_video(tmp_path: Path) -> None:
         container.mux([*stream.encode(frame), *stream.encode()])
     with pytest.raises(BadVideo, match="no video track"):
         probe(tmp_path / "song.mp4")
+
+
+# Files that want to harm
+
+
+LISTS = {
+    "concat": "ffconcat version 1.0\nfile secret.mp4\n",
+    "hls": "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nsecret.mp4\n#EXT-X-ENDLIST\n",
+    "sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=-\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n"
+    "a=rtpmap:96 H264/90000\n",
+}
+
+
+@pytest.mark.parametrize("kind", LISTS)
+def test_a_list_of_other_files_is_not_followed(tmp_path: Path, kind: str) -> None:
+    write(tmp_path / "secret.mp4", moving_square(5))
+    (tmp_path / "list.mp4").write_text(LISTS[kind])
+    with pytest.raises(BadVideo, match="not a readable video"):
+        list(decode(tmp_path / "list.mp4"))
+
+
+def test_a_container_that_refers_to_other_files_finds_no_way_to_open_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "secret.mp4", moving_square(5))
+    (tmp_path / "list.mp4").write_text(LISTS["concat"])
+    monkeypatch.setattr(video, "CONTAINERS", "concat,mov")
+    with pytest.raises(BadVideo):
+        list(decode(tmp_path / "list.mp4"))
+    monkeypatch.setattr(video, "PROTOCOLS", "file")
+    assert len(list(decode(tmp_path / "list.mp4"))) == 5  # a list that would have worked
+
+
+def test_huge_frames_are_refused_by_the_header(tmp_path: Path) -> None:
+    with pytest.raises(BadVideo, match="at most 67108864 pixels"):
+        probe(huge_gif(tmp_path / "huge.gif"))
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "webm", "h264", "avi", "ts"])
+def test_the_pixels_are_bounded_in_every_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    codec = "libvpx-vp9" if suffix == "webm" else "libx264"
+    path = write_foreign(tmp_path / f"a.{suffix}", moving_square(8), codec=codec)
+    monkeypatch.setattr(video, "MAX_PIXELS", 32 * 32)
+    assert probe(path).width == 32
+    monkeypatch.setattr(video, "MAX_PIXELS", 32 * 32 - 1)
+    with pytest.raises(BadVideo, match="at most 1023 pixels"):
+        probe(path)
+
+
+def test_extremely_long_frames_are_refused(tmp_path: Path) -> None:
+    path = write_foreign(tmp_path / "line.mp4", np.zeros((2, 16, 528, 3), np.uint8))
+    with pytest.raises(BadVideo, match="528 x 16 pixels; expected sides of at most 32 to 1"):
+        probe(path)
+
+
+def grown_in_mid_stream(path: Path) -> Path:
+    """Ten frames of 32 x 32, then ten of 96 x 96: raw H.264 may change its size at any key frame."""
+    streams = []
+    for size in (32, 96):
+        part = path.with_suffix(f".{size}.h264")
+        streams.append(write_foreign(part, moving_square(10, size=size)).read_bytes())
+    path.write_bytes(b"".join(streams))
+    return path
+
+
+@pytest.mark.parametrize("heeds", [True, False])
+def test_frames_that_grow_beyond_the_limit_end_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, heeds: bool
+) -> None:
+    path = grown_in_mid_stream(tmp_path / "grows.mp4")
+    assert len(list(decode(path))) == 20
+    monkeypatch.setattr(video, "MAX_PIXELS", 64 * 64)
+    if not heeds:  # a decoder that knows nothing of `max_pixels`
+        monkeypatch.setattr(video, "_limits", dict)
+    sizes: list[int] = []
+    expected = "broken or truncated after 10 frames" if heeds else "frames of 96 x 96 pixels"
+    with pytest.raises(BadVideo, match=expected):
+        sizes.extend(picture.image.width for picture in decode(path))
+    assert sizes == [32] * 10
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "h264"])
+def test_the_number_of_frames_is_bounded_whether_stated_or_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    path = write_foreign(tmp_path / f"long.{suffix}", moving_square(12))
+    monkeypatch.setattr(video, "MAX_FRAMES", 11)
+    found: list[int] = []
+    with pytest.raises(BadVideo, match="more than 11 frames"):
+        found.extend(picture.index for picture in decode(path))
+    assert len(found) == (0 if suffix == "mp4" else 11)
 
 
 def test_own_files_that_do_not_decode_are_user_errors() -> None:

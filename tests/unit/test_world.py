@@ -62,7 +62,7 @@ def test_a_code_outside_the_alphabet_is_refused(world: World) -> None:
 
 
 def test_a_rollout_stays_in_tokens(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Encoding generated frames again is where peers' rollouts drift."""
+    """D11: a rollout that encodes the frames it has made drifts, and is slow."""
     state = world.reset(models.frames(num=2), seed=0)
 
     def encode(frames: torch.Tensor) -> None:
