@@ -11,8 +11,8 @@ from genie_lite.torchvision_shim import repair
 repair()  # Lightning imports torchmetrics, and that imports torchvision
 
 import lightning as L  # noqa: E402
+from lightning.fabric.utilities.exceptions import MisconfigurationException  # noqa: E402
 from lightning.pytorch.callbacks import Callback  # noqa: E402
-from lightning.pytorch.utilities.exceptions import MisconfigurationException  # noqa: E402
 from lightning.pytorch.utilities.types import OptimizerLRScheduler  # noqa: E402
 
 __all__ = [
