@@ -1,6 +1,6 @@
 """Cost of one training step of every stage of a recipe, on random frames of the recipe's shapes.
 
-    python benchmarks/step.py recipes/maze/demo.yaml [RECIPE ...] [--repeats 5]
+    python benchmarks/step.py recipes/maze/demo.yaml [RECIPE ...] [key=value ...] [--repeats 5]
 
 Prints one JSON line per stage: median wall and process CPU seconds of a step (forward, backward, AdamW),
 parameters, and the hours that the recipe's steps would take at that speed. Give it the machine for itself:
@@ -27,12 +27,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("recipes", nargs="+", type=Path)
+    parser.add_argument("recipes", nargs="+", help="recipes, and changes of all of them as key=value")
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
-    for path in arguments.recipes:
-        for row in measure(load_recipe(path), arguments.repeats):
-            print(json.dumps({"recipe": str(path), **row}), flush=True)
+    overrides = [each for each in arguments.recipes if "=" in each]
+    for path in (each for each in arguments.recipes if "=" not in each):
+        recipe = load_recipe(Path(path), overrides)
+        for row in measure(recipe, arguments.repeats):
+            print(json.dumps({"recipe": path, "name": recipe.name, **row}), flush=True)
 
 
 def measure(recipe: Recipe, repeats: int) -> Iterator[dict[str, object]]:
