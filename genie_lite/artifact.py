@@ -19,7 +19,7 @@ from torch import nn
 from genie_lite import __version__
 from genie_lite.config import Config
 from genie_lite.errors import UserError
-from genie_lite.files import sha256_of, write_bytes, write_json
+from genie_lite.files import read_json, sha256_of, write_bytes, write_json
 
 FORMAT = 1
 
@@ -87,43 +87,31 @@ def read_artifact(folder: Path, stage: str) -> Artifact:
     """Read a finished stage's manifest and check it against the weights beside it.
 
     Raises:
-        UserError: not finished, another stage's folder, another format, or weights that do not match.
+        UserError: not finished, another stage's folder, another format, not whole, or weights that do not match.
     """
     path = folder / "artifact.json"
     if not path.is_file():
         raise UserError(
             f"{folder}: no finished {stage} here (artifact.json is missing); train it, or check the path"
         )
-    try:
-        tree = json.loads(path.read_text())
-        found, version = tree["stage"], tree["format"]
-    except (ValueError, KeyError, TypeError) as error:
+    tree = read_json(path, "a genie_lite manifest", "copy the whole folder again or train again")
+    if tree.get("format") != FORMAT:
         raise UserError(
-            f"{path}: not a genie_lite manifest; expected JSON with 'format' and 'stage'"
-        ) from error
-    if found != stage:
-        raise UserError(f"{folder}: expected stage '{stage}', found '{found}'; pass the {stage} folder")
-    if version != FORMAT:
+            f"{path}: format {tree.get('format')}, this version reads {FORMAT}; "
+            "train again or use the version that wrote it"
+        )
+    artifact = _artifact(folder, tree)
+    if artifact.stage != stage:
         raise UserError(
-            f"{path}: format {version}, this version reads {FORMAT}; train again or use the version that wrote it"
+            f"{folder}: expected stage '{stage}', found '{artifact.stage}'; pass the {stage} folder"
         )
     if not (folder / "model.safetensors").is_file():
         raise UserError(f"{folder}: model.safetensors is missing; copy the whole folder or train again")
-    if sha256_of(folder / "model.safetensors") != tree["weights"]["sha256"]:
+    if sha256_of(folder / "model.safetensors") != artifact.sha256:
         raise UserError(
             f"{folder / 'model.safetensors'}: does not match the sha256 in artifact.json; copy it again"
         )
-    return Artifact(
-        folder=folder,
-        stage=stage,
-        config=tree["config"],
-        sha256=tree["weights"]["sha256"],
-        parents=tree["parents"],
-        metrics=tree["metrics"],
-        data=tree["data"],
-        seconds=tree["seconds"],
-        meta=tree["meta"],
-    )
+    return artifact
 
 
 def load_weights(artifact: Artifact, model: nn.Module) -> None:
@@ -141,3 +129,23 @@ def load_weights(artifact: Artifact, model: nn.Module) -> None:
             "train the stage again, or use the version that wrote it"
         ) from error
     model.eval()
+
+
+def _artifact(folder: Path, tree: Mapping[str, Any]) -> Artifact:
+    try:
+        return Artifact(
+            folder=folder,
+            stage=tree["stage"],
+            config=tree["config"],
+            sha256=tree["weights"]["sha256"],
+            parents=tree["parents"],
+            metrics=tree["metrics"],
+            data=tree["data"],
+            seconds=tree["seconds"],
+            meta=tree["meta"],
+        )
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"{folder / 'artifact.json'}: not a whole genie_lite manifest, missing or wrong: {error}; "
+            "copy the whole folder again or train again"
+        ) from error

@@ -181,7 +181,7 @@ def adapt(
     ],
     out: Out,
     labels_budget: Annotated[
-        int | None, typer.Option(min=1, help="How many labelled transitions to open.")
+        int | None, typer.Option(min=2, help="How many labelled transitions to open.")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -238,17 +238,19 @@ def doctor(as_json: Json = False) -> None:
     """Say what is installed, which devices there are, and what would fail and why."""
     from dataclasses import asdict
 
-    from genie_lite.doctor import diagnose
+    from genie_lite.doctor import diagnose, has_failed
 
     with _stdout_is_for_results():
         findings = diagnose()
     if as_json:
         typer.echo(json.dumps([asdict(finding) for finding in findings]))
-        return
-    for finding in findings:
-        typer.echo(f"{finding.state:<5} {finding.name}: {finding.detail}")
-        if finding.advice:
-            typer.echo(f"      -> {finding.advice}")
+    else:
+        for finding in findings:
+            typer.echo(f"{finding.state:<5} {finding.name}: {finding.detail}")
+            if finding.advice:
+                typer.echo(f"      -> {finding.advice}")
+    if has_failed(findings):
+        raise typer.Exit(2)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -327,13 +329,13 @@ def _is_override(text: str) -> bool:
 
 def _levels(text: str) -> tuple[int, int]:
     first, colon, end = text.partition(":")
-    if not (colon and first.isdigit() and end.isdigit() and int(first) < int(end)):
+    if not (colon and first.isdecimal() and end.isdecimal() and int(first) < int(end)):
         raise UserError(f"--levels: found '{text}', expected A:B with A < B, such as 0:1000")
     return int(first), int(end)
 
 
 def _codes(text: str) -> list[int]:
     parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdigit() for part in parts):
+    if not all(part.isdecimal() for part in parts):
         raise UserError(f"--codes: found '{text}', expected whole numbers between commas, such as 0,3,3,1")
     return [int(part) for part in parts]

@@ -17,12 +17,26 @@ from genie_lite.errors import UserError
 
 
 class Config(BaseModel):
-    """Base of every configuration: immutable, and an unknown key is an error."""
+    """Base of every configuration: immutable, its own numbers finite, and an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, ser_json_inf_nan="constants")
+    # What is handed on to others unread, such as a trainer's arguments, may hold infinities: they are written too.
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, ser_json_inf_nan="constants"
+    )
 
 
 ConfigT = TypeVar("ConfigT", bound=Config)
+
+# What a bound expects, by the name of its error.
+BOUNDS = {
+    "greater_than_equal": "at least {ge:g}",
+    "greater_than": "more than {gt:g}",
+    "less_than_equal": "at most {le:g}",
+    "less_than": "less than {lt:g}",
+    "finite_number": "a finite number",
+    "too_short": "at least {min_length} of them",
+    "too_long": "at most {max_length} of them",
+}
 
 
 def load(path: Path, schema: type[ConfigT], overrides: Sequence[str] = ()) -> ConfigT:
@@ -32,13 +46,15 @@ def load(path: Path, schema: type[ConfigT], overrides: Sequence[str] = ()) -> Co
     to take; see `choose_size`.
 
     Raises:
-        UserError: missing file, bad YAML, unknown key (with the nearest valid one), wrong value.
+        UserError: missing file, not text, bad YAML, unknown key (with the nearest valid one), wrong value.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such recipe; expected a YAML file")
     try:
-        tree = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text from byte {error.start} on; save it as UTF-8") from error
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: what looks like a date and is none
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):
         raise UserError(f"{path}: expected a mapping of keys at the top, found {type(tree).__name__}")
@@ -111,7 +127,7 @@ def _split(text: str) -> tuple[list[str], Any]:
         raise UserError(f"override '{text}': expected key=value, such as lam.train.steps=100")
     try:
         return key.strip().split("."), yaml.safe_load(value)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"override '{text}': the value is not valid YAML") from error
 
 
@@ -147,6 +163,11 @@ def _explain(error: ValidationError, schema: type[BaseModel], where: str) -> str
             f"{where}: {key}: '{found}' is text; YAML 1.1 needs a dot and a sign: write {_yaml_number(found)}"
         )
     message = first["msg"].removeprefix("Value error, ")
+    if first["type"] in BOUNDS:
+        message = f"expected {BOUNDS[first['type']].format(**first.get('ctx', {}))}"
+    if first["type"] == "value_error" and isinstance(found, dict):
+        # A section's own check: it says what it found, and quoting the whole section would bury that.
+        return f"{where}: {key}: {message}" if key else f"{where}: {message}"
     return f"{where}: {key}: found {found!r}; {message}" if key else f"{where}: {message}"
 
 

@@ -7,11 +7,14 @@ import importlib.metadata
 import os
 import platform
 import shutil
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+from genie_lite.errors import UserError
 
 PACKAGES = (
     "genie-lite",
@@ -27,11 +30,15 @@ PACKAGES = (
 )
 
 
+WITHOUT_ENGINE = "its games can neither be recorded nor played"
+ENGINE_TIMEOUT_S = 60  # to import the engine; it takes two seconds on an idle machine
+
+
 @dataclass(frozen=True)
 class Finding:
     """One line of the diagnosis.
 
-    state: "ok", "note" (works, but know this) or "fail" (something will not work).
+    state: "ok", "note" (training works, but know this) or "fail" (training on video will not work).
     advice: what to do, empty when there is nothing to do.
     """
 
@@ -54,6 +61,11 @@ def diagnose(folder: Path = Path(".")) -> list[Finding]:
         lambda: _disk(folder),
     ]
     return [check() for check in checks]
+
+
+def has_failed(findings: Sequence[Finding]) -> bool:
+    """Whether something that training on video needs does not work."""
+    return any(finding.state == "fail" for finding in findings)
 
 
 def _python() -> Finding:
@@ -129,21 +141,45 @@ def _video() -> Finding:
 
 
 def _engine() -> Finding:
-    from genie_lite.envs.setup import engine_python
+    from genie_lite.envs.setup import INSTALL_COMMAND, PYTHON_VARIABLE, engine_python
 
     python = engine_python()
-    if python.is_file():
-        return Finding("game engine", "ok", f"Procgen in {python.parent.parent}")
-    advice = "make setup, or python -m genie_lite.envs.setup"
-    return Finding(
-        "game engine", "note", f"no Procgen at {python}: recording and playing its games fails", advice
-    )
+    if not python.is_file():
+        advice = f"make setup, or {INSTALL_COMMAND}"
+        return Finding("game engine", "note", f"no Procgen at {python}; {WITHOUT_ENGINE}", advice)
+    if problem := _why_not_imported(python):
+        advice = f"delete {python.parent.parent}, then {INSTALL_COMMAND}"
+        if os.environ.get(PYTHON_VARIABLE):
+            advice = f"set {PYTHON_VARIABLE} to a Python that has Procgen"
+        return Finding("game engine", "note", f"{python} does not work: {problem}; {WITHOUT_ENGINE}", advice)
+    return Finding("game engine", "ok", f"Procgen in {python.parent.parent}")
+
+
+def _why_not_imported(python: Path) -> str:
+    """What a Python says when it imports the engine, nothing if all is well."""
+    try:
+        done = subprocess.run(
+            [str(python), "-I", "-c", "import procgen"],
+            capture_output=True,
+            text=True,
+            timeout=ENGINE_TIMEOUT_S,
+        )
+    except subprocess.TimeoutExpired:
+        return f"no answer in {ENGINE_TIMEOUT_S} s"
+    except OSError as error:
+        return str(error)
+    said = done.stderr.strip().splitlines() or ["it said nothing"]
+    return f"exit code {done.returncode}: {said[-1]}" if done.returncode else ""
 
 
 def _wandb() -> Finding:
-    if os.environ.get("WANDB_API_KEY"):
-        return Finding("wandb", "ok", "an API key is set: `wandb: online` works")
-    return Finding("wandb", "note", "no API key in the environment; `wandb: offline` and `off` need none")
+    from genie_lite.train.logging import check_wandb
+
+    try:
+        check_wandb("online")
+    except UserError as error:
+        return Finding("wandb", "note", str(error), "`wandb: offline` and `wandb: off` need no login")
+    return Finding("wandb", "ok", "logged in: `wandb: online` works")
 
 
 def _disk(folder: Path) -> Finding:

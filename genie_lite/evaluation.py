@@ -54,7 +54,7 @@ ROBOT_ARMS = {
     "idm_change_all": "supervised_change",
 }
 CONTROL_T = 4
-PROBE_SHOTS = 256  # shots of a split that the probe reads
+PROBE_SHOTS = 128  # shots of a split that the probe reads
 CALIBRATION_SHOTS = 32  # training shots that set the bottleneck's statistics of the untrained baseline
 
 
@@ -174,19 +174,22 @@ def measure_policies(recipe: Recipe, labels: Labels, device: str, progress: Prog
             return play_policy(env, player, levels, game.step_limit, show)
 
         left_out: list[str] = []
+        # Policies without adapt.json are those of an attempt that was broken off, made from anything.
+        adapted = recipe.folder / "adapt"
+        finished = read_adapted(adapted).summary["arms"] if (adapted / "adapt.json").is_file() else {}
         arms = {"random": play("random", random_fn(env.num_actions))}
         arms[BLIND] = _best([play(BLIND, fixed_fn(env.action_names.index(action))) for action in game.blind])
         for arm, shown in POLICY_ARMS.items():
-            folder = arm_folder(recipe.folder / "adapt", arm)
-            if (folder / "policy.json").is_file():
-                policy = load_policy(folder).to(device)
+            if arm in finished:
+                policy = load_policy(arm_folder(adapted, arm)).to(device)
                 choose = policy_fn(policy, recipe.adapt.temperature)
                 arms[shown] = play(shown, choose, policy.config.context)
             else:
                 left_out.append(f"The policy '{shown}' is not played: run genie-lite run to train it.")
     finally:
         env.close()
-    return Findings(score_policies(arms).tree(), left_out)
+    about = {"policy_about": {"demonstrations": recipe.adapt.demonstrations}}
+    return Findings(score_policies(arms).tree() | about, left_out)
 
 
 class Player:

@@ -7,6 +7,8 @@ import secrets
 from pathlib import Path
 from typing import Any
 
+from genie_lite.errors import UserError
+
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file so that a reader sees the old content or the new, never a part; folders are made."""
@@ -25,6 +27,26 @@ def write_bytes(path: Path, data: bytes) -> None:
 def write_json(path: Path, tree: Any) -> None:
     """Write plain data as indented JSON, atomically."""
     write_bytes(path, (json.dumps(tree, indent=2) + "\n").encode())
+
+
+def read_json(path: Path, what: str, advice: str) -> dict[str, Any]:
+    """The JSON object that a file holds.
+
+    Args:
+        path: of a file that is there.
+        what: it should be, such as "a list of pictures".
+        advice: what to do if it is not.
+
+    Raises:
+        UserError: it holds something else, or is damaged.
+    """
+    try:
+        tree = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not {what}, no valid JSON ({error}); {advice}") from error
+    if not isinstance(tree, dict):
+        raise UserError(f"{path}: not {what}, expected an object, found {type(tree).__name__}; {advice}")
+    return tree
 
 
 def sha256_of(path: Path) -> str:

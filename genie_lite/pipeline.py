@@ -30,12 +30,16 @@ from genie_lite.envs.record import RecordConfig
 from genie_lite.envs.record import record as record_game
 from genie_lite.errors import UserError
 from genie_lite.evals.report import write_report
-from genie_lite.files import sha256_of, write_bytes, write_json
+from genie_lite.files import sha256_of, write_json
 from genie_lite.folder import (
     LABELS_FILE,
+    change_since_adapt,
+    check_trained,
+    count_sources,
     given_shards,
     has_labels,
     ingest_config_of,
+    keep_recipe,
     labels_at,
     labels_of,
     recipe_of,
@@ -70,7 +74,6 @@ def run(recipe: Recipe) -> dict[str, Any] | None:
         _train(recipe, name)
     if not leave_group():
         return None
-    _keep(recipe)
     _extract_own(recipe)
     if has_labels(recipe):
         _adapt_own(recipe)
@@ -115,10 +118,7 @@ def train_stage(recipe: Recipe, name: StageName) -> dict[str, Any] | None:
     """
     _prepare(recipe)
     summary = _train(recipe, name)
-    if not leave_group():
-        return None
-    _keep(recipe)
-    return summary
+    return summary if leave_group() else None
 
 
 def extract(run: Path, source: Path, out: Path) -> dict[str, Any]:
@@ -140,11 +140,20 @@ def extract(run: Path, source: Path, out: Path) -> dict[str, Any]:
 
 
 def adapt(run: Path, labels: Path, budget: int | None, out: Path) -> dict[str, Any]:
-    """Learn a policy from a few labels of a run's own videos; writes it, with its normaliser, into `out`."""
+    """Learn a policy from a few labels of a run's own videos; writes it, with its normaliser, into `out`.
+
+    Raises:
+        UserError: no run, no labels, a budget too small, or `out` is where the run keeps its own policies.
+    """
     recipe = recipe_of(run)
+    if out.resolve().is_relative_to((run / "adapt").resolve()):
+        raise UserError(
+            f"--out: {out} is where genie-lite run keeps the policies that it compares; give another folder"
+        )
     config = recipe.adapt
     if budget is not None:
-        config = config.model_copy(update={"labels_budget": budget, "labels_episodes": None})
+        changed = {**config.model_dump(), "labels_budget": budget, "labels_episodes": None}
+        config = parse(changed, AdaptConfig, "--labels-budget")
     found = labels_at(labels)
     _extract_own(recipe)
     summary = _adapt(recipe, config, found, out, ("latent",))
@@ -157,12 +166,17 @@ def evaluate(run: Path) -> dict[str, Any]:
     """Measure a finished run; writes evaluate.json and returns it. What was measured before is not measured again.
 
     Raises:
-        UserError: a stage is not finished.
+        UserError: a stage is not finished, or the policies were made from something else than the run holds now.
     """
     recipe, path = recipe_of(run), run / "evaluate.json"
     _use_threads(recipe)
+    for name in TRAINED:  # before anything that takes long
+        read_artifact(run / name, name)
     shards = shards_of(recipe)
     labels = labels_of(recipe) if has_labels(recipe) else None
+    if labels is not None:
+        _check_adapted(recipe, labels)
+    _extract_own(recipe)
     hashes = _hashes(recipe, shards, labels)
     made_from = {
         "evaluate": json.loads(recipe.evaluate.model_dump_json()),
@@ -179,7 +193,6 @@ def evaluate(run: Path) -> dict[str, Any]:
         sections = evaluation.measure_world(recipe, shards, _device(), show)
         left_out = [NO_LABELS]
         if labels is not None:
-            _extract_own(recipe)
             codes = evaluation.measure_codes(recipe, shards, labels, _device(), show)
             policies = evaluation.measure_policies(recipe, labels, _device(), show)
             sections |= codes.sections | policies.sections
@@ -189,6 +202,7 @@ def evaluate(run: Path) -> dict[str, Any]:
     write_json(run / "seconds.json", seconds)
     tree = {
         "about": _about(recipe, shards, left_out),
+        "sources": count_sources(shards),
         **sections,
         "hashes": hashes,
         "seconds": seconds,
@@ -221,19 +235,25 @@ def rollout(
 
 
 def _prepare(recipe: Recipe) -> None:
-    """Record and ingest whatever the recipe asks for; a process beside the main one waits until that is done."""
+    """Record and ingest whatever the recipe asks for, and make the recipe that of the run.
+
+    A process beside the main one waits until the data is there.
+
+    Raises:
+        UserError: the data cannot be made, or the run holds a stage that was trained from another recipe.
+    """
     _check_processes(recipe)
     _use_threads(recipe)
-    if not is_main_process():
+    if is_main_process():
+        _record_own(recipe)
+        _ingest_own(recipe)
+    else:
         _await_shards(recipe)
-        return
-    _record_own(recipe)
-    if given_shards(recipe) is not None:
-        return
-    sources, test_sources = sources_of(recipe)
-    out = recipe.folder / "shards"
-    with stage(recipe.folder, "ingest", is_done=(out / INDEX_FILE).is_file()), bar("ingest") as show:
-        ingest_videos(sources, out, recipe.data.ingest, test_sources=test_sources, progress=show)
+    shards = shards_of(recipe)
+    for name in TRAINED:
+        check_trained(recipe.folder / name, _training_of(recipe, name)[0], recipe.seed, shards)
+    if is_main_process():
+        keep_recipe(recipe)
 
 
 def _check_processes(recipe: Recipe) -> None:
@@ -263,19 +283,29 @@ def _record_own(recipe: Recipe) -> None:
         ("train", section.episodes, section.levels, section.seed),
         ("test", section.test_episodes, section.test_levels, section.seed + 1),
     )
-    for split, episodes, levels, seed in splits:
-        shared = section.model_dump(include={"game", "explore", "wander", "max_frames"})
-        wanted = {"episodes": episodes, "levels": list(levels), "seed": seed, **shared}
-        config = parse(wanted, RecordConfig, f"record ({split})")
-        out = recipe.folder / "videos" / split
-        is_done = (out / LABELS_FILE).is_file()
-        with stage(recipe.folder, "record", is_done=is_done), bar(f"record {split}") as show:
-            record_game(config, out, progress=show)
+    videos = recipe.folder / "videos"
+    with stage(recipe.folder, "record", *(videos / split / LABELS_FILE for split, *_ in splits)):
+        for split, episodes, levels, seed in splits:
+            shared = section.model_dump(include={"game", "explore", "wander", "max_frames"})
+            wanted = {"episodes": episodes, "levels": list(levels), "seed": seed, **shared}
+            config = parse(wanted, RecordConfig, f"record ({split})")
+            with bar(f"record {split}") as show:
+                record_game(config, videos / split, progress=show)
+
+
+def _ingest_own(recipe: Recipe) -> None:
+    if given_shards(recipe) is not None:
+        return
+    sources, test_sources = sources_of(recipe)
+    out = recipe.folder / "shards"
+    with stage(recipe.folder, "ingest", out / INDEX_FILE), bar("ingest") as show:
+        ingest_videos(sources, out, recipe.data.ingest, test_sources=test_sources, progress=show)
 
 
 def _train(recipe: Recipe, name: StageName) -> dict[str, Any]:
-    if is_main_process():
-        say(f"{name}: finished before" if is_finished(recipe.folder / name) else f"{name}: training")
+    was_finished = is_finished(recipe.folder / name)
+    if is_main_process() and not was_finished:
+        say(f"{name}: training")
     config, trainer = _training_of(recipe, name)
     artifact = fit(
         name,
@@ -287,6 +317,8 @@ def _train(recipe: Recipe, name: StageName) -> dict[str, Any]:
         trainer=trainer,
         recipe_text=dump(recipe),
     )
+    if is_main_process() and was_finished:
+        say(f"{name}: finished before")
     return {
         "stage": name,
         "folder": str(artifact.folder),
@@ -307,15 +339,10 @@ def _training_of(recipe: Recipe, name: StageName) -> tuple[StageConfig, dict[str
     return config.model_copy(update={"train": train}), trainer
 
 
-def _keep(recipe: Recipe) -> None:
-    # Only once training has accepted it: a recipe that the run was not made from has been refused by then.
-    write_bytes(recipe.folder / "recipe.yaml", dump(recipe).encode())
-
-
 def _extract_own(recipe: Recipe) -> None:
     """The latent actions of a run's own transitions, made if they are missing or stale."""
     out = recipe.folder / "latents"
-    with stage(recipe.folder, "extract", is_done=(out / "manifest.json").is_file()):
+    with stage(recipe.folder, "extract", out / "manifest.json"):
         _extract(recipe, shards_of(recipe), out)
 
 
@@ -339,9 +366,20 @@ def _extract(recipe: Recipe, shards: ShardSet, out: Path) -> dict[str, Any]:
 
 def _adapt_own(recipe: Recipe) -> None:
     """All arms of the comparison."""
-    out = recipe.folder / "adapt"
-    with stage(recipe.folder, "adapt", is_done=(out / "adapt.json").is_file()):
-        _adapt(recipe, recipe.adapt, labels_of(recipe), out, ARMS)
+    out, labels = recipe.folder / "adapt", labels_of(recipe)
+    with stage(recipe.folder, "adapt", out / "adapt.json"):
+        if change_since_adapt(recipe, labels):
+            (out / "adapt.json").unlink()  # while its arms are made again, it speaks of none of them
+        _adapt(recipe, recipe.adapt, labels, out, ARMS)
+
+
+def _check_adapted(recipe: Recipe, labels: Labels) -> None:
+    """Old policies must not be scored as those of new models."""
+    path = recipe.folder / "adapt" / "adapt.json"
+    if change := change_since_adapt(recipe, labels):
+        raise UserError(f"{path}: was made with {change}; run genie-lite run to adapt again")
+    if labels.kind == "continuous" and not path.is_file():
+        raise UserError(f"{path}: missing, nothing was adapted yet; run genie-lite run to adapt")
 
 
 def _adapt(
@@ -366,6 +404,7 @@ def _hashes(recipe: Recipe, shards: ShardSet, labels: Labels | None) -> dict[str
     """Of everything that measurements rest on."""
     hashes = {name: read_artifact(recipe.folder / name, name).sha256 for name in TRAINED}
     hashes["shards"] = shards.fingerprint
+    hashes["latents"] = sha256_of(recipe.folder / "latents" / "manifest.json")
     if labels is not None:
         hashes["labels"] = fingerprint(labels)
     adapted = recipe.folder / "adapt" / "adapt.json"
@@ -384,9 +423,13 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _about(recipe: Recipe, shards: ShardSet, left_out: list[str]) -> dict[str, Any]:
     height, width = shards.frame_hw
-    sources = [recipe.record.game] if recipe.record else [str(path) for path in sources_of(recipe)[0]]
+    # The end of a path says what it is; the rest, where somebody keeps things.
+    places = [] if recipe.record else sources_of(recipe)[0]
+    sources = [recipe.record.game] if recipe.record else [str(Path(*path.parts[-2:])) for path in places]
+    counts = [f"{count} {status}" for status, count in count_sources(shards).items()]
     lines = {
         "video": f"{', '.join(sources)}, {width}×{height} px, {shards.rate_hz:g} Hz",
+        **({"sources": ", ".join(counts)} if counts else {}),
         "frames": f"{shards.num_frames('train')} to train on, {shards.num_frames('test')} held out",
         "seed": str(recipe.seed),
     }

@@ -13,33 +13,27 @@ from pydantic import Field, field_validator, model_validator
 from genie_lite.adapt.config import AdaptConfig
 from genie_lite.config import Config, load
 from genie_lite.data.segment import IngestConfig
+from genie_lite.envs.games import game_of
+from genie_lite.envs.record import RecordConfig, check_levels
 from genie_lite.models.world import SamplingConfig
 from genie_lite.train.config import DynamicsStage, LAMStage, TokenizerStage
 
 
-class RecordSection(Config):
-    """Game play to record before anything else; levels are half-open ranges [first, end)."""
+class RecordSection(RecordConfig):
+    """Game play to record before anything else: what to train on, and in the same manner what is held out."""
 
-    game: str
-    episodes: int = Field(ge=1)
     test_episodes: int = Field(ge=1)
-    levels: tuple[int, int]
     test_levels: tuple[int, int]
-    seed: int = 0
-    explore: float = Field(default=0.3, ge=0, le=1)  # share of exploratory moves; see record.py
-    wander: float = Field(default=0.0, ge=0, le=1)  # share of episodes that stroll about; see record.py
-    max_frames: int = Field(default=200, ge=2)  # an episode is ended after so many
+
+    @field_validator("game")
+    @classmethod
+    def _game_is_known(cls, name: str) -> str:
+        game_of(name)
+        return name
 
     @model_validator(mode="after")
     def _levels_are_apart(self) -> "RecordSection":
-        for name, episodes in (("levels", self.episodes), ("test_levels", self.test_episodes)):
-            first, end = getattr(self, name)
-            if not 0 <= first < end:
-                raise ValueError(f"{name}: found [{first}, {end}], expected 0 <= first < end")
-            if episodes > end - first:
-                raise ValueError(
-                    f"{name}: [{first}, {end}] are {end - first} levels, {episodes} episodes need as many"
-                )
+        check_levels("test_levels", self.test_levels, self.test_episodes)
         if _overlap(self.levels, self.test_levels):
             raise ValueError("levels and test_levels share levels; what is tested must not be trained on")
         return self
@@ -79,12 +73,18 @@ class EvaluateSection(Config):
     levels: tuple[int, int] | None = None  # of the recorded game, unseen, [first, end); policies play them
     num_envs: int = Field(default=16, ge=1)  # levels played side by side
 
+    @model_validator(mode="after")
+    def _levels_are_a_range(self) -> "EvaluateSection":
+        if self.levels is not None:
+            check_levels("levels", self.levels, 1)
+        return self
+
 
 class Recipe(Config):
     """One run. `trainer` goes to lightning.Trainer as it is."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**63)
     out: str = "runs"  # the run is the folder out/name
     threads: int | None = Field(default=None, ge=1)  # of the CPU; not given, torch decides
     wandb: Literal["online", "offline", "off"] = "offline"
@@ -119,19 +119,51 @@ class Recipe(Config):
                 raise ValueError(
                     f"{stage}.model.frame_hw is [{height}, {width}], data.ingest.size_px is {size}; make them equal"
                 )
-        for stage in ("tokenizer", "lam", "dynamics"):
-            frames = getattr(self, stage).train.clip_frames
-            if frames > self.data.ingest.segment_frames:
-                raise ValueError(
-                    f"{stage}.train.clip_frames is {frames}, data.ingest.segment_frames only "
-                    f"{self.data.ingest.segment_frames}; no shot would be long enough"
-                )
+        policy = self.adapt.policy
+        if (self.record or self.labels) and size % (policy.patch * policy.merge):
+            raise ValueError(
+                f"adapt.policy: patch {policy.patch} times merge {policy.merge} must divide data.ingest.size_px {size}"
+            )
         if self.record is not None and self.data.source is not None:
             raise ValueError("record and data.source are both given; keep one of them")
-        if self.record and self.evaluate.levels and _overlap(self.evaluate.levels, self.record.levels):
+        return self
+
+    @model_validator(mode="after")
+    def _shots_are_long_enough(self) -> "Recipe":
+        longest, asked = self.data.ingest.segment_frames, self.evaluate.prompt_frames + self.evaluate.horizon
+        for stage in ("tokenizer", "lam", "dynamics"):
+            frames = getattr(self, stage).train.clip_frames
+            if frames > longest:
+                raise ValueError(
+                    f"{stage}.train.clip_frames is {frames}, data.ingest.segment_frames only {longest}; "
+                    "no shot would be long enough"
+                )
+        if asked > longest:
+            raise ValueError(
+                f"evaluate.prompt_frames and horizon are {asked} together, data.ingest.segment_frames only "
+                f"{longest}; no shot would be long enough"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _the_game_can_be_played(self) -> "Recipe":
+        if self.record is None or self.evaluate.levels is None:
+            return self
+        if _overlap(self.evaluate.levels, self.record.levels):
             raise ValueError(
                 "evaluate.levels and record.levels share levels; policies are scored on unseen ones"
             )
+        game, ingest = game_of(self.record.game), self.data.ingest
+        # Policies learn from the shards and play in the game itself: one action per frame, of its own size.
+        for name, given, own in (
+            ("rate_hz", ingest.rate_hz, game.rate_hz),
+            ("size_px", ingest.size_px, game.size_px),
+        ):
+            if given != own:
+                raise ValueError(
+                    f"data.ingest.{name} is {given:g}, but policies are to play {self.record.game} at {own:g}; "
+                    f"make it {own:g}, or evaluate.levels null"
+                )
         return self
 
 

@@ -21,6 +21,9 @@ from genie_lite.evaluation import load_world
 from genie_lite.files import sha256_of
 from genie_lite.folder import ingest_config_of, recipe_of, shards_of
 
+# Pictures that people have. The library reads many more, some with parsers that few have looked at.
+PICTURES = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+
 
 def rollout(
     run: Path, start: Path, codes: Sequence[int], num_frames: int, seed: int, out: Path, device: str = "cpu"
@@ -29,7 +32,7 @@ def rollout(
 
     Args:
         run: a finished run.
-        start: an image, a video, or a folder of videos whose first one is taken.
+        start: an image (PNG, JPEG, WebP, GIF, BMP), a video, or a folder of videos whose first one is taken.
         codes: applied in turn, and again from the beginning until there are enough.
         num_frames: frames to generate.
         seed: of all sampling.
@@ -78,7 +81,7 @@ def first_frames(source: Path, config: IngestConfig, num: int) -> UInt8[ndarray,
 
 def _image(path: Path) -> Image.Image | None:
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=PICTURES) as image:
             return image.convert("RGB")
     except UnidentifiedImageError:
         return None

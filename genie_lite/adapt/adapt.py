@@ -6,8 +6,8 @@
     oracle      all labels ─▶ clone                                                 the upper bound
 
 All arms clone with the same network (`policy.py`); those with a whole video to clone take the same number of
-updates. What is learnt from the few labels alone, the mapping, the policy of bc_labels and the inverse model of
-idm_labels, is stopped by held-out ones of them (`stopping.py`). The folder:
+updates. What is learnt from the few labels alone is stopped by held-out ones of them: the mapping by five folds,
+the policy of bc_labels and the inverse model of idm_labels by one fifth (`stopping.py`). The folder:
 
     policy.safetensors policy.json     ours; with action names, normalisers, context and parents' hashes
     mapping.safetensors mapping.json   ours; code ⇄ action
@@ -17,13 +17,14 @@ idm_labels, is stopped by held-out ones of them (`stopping.py`). The folder:
 
 Sources: Genie, arXiv:2402.15391, section 3.3 and figure 15 (200 labels, oracle); LAPO+, arXiv:2602.02762
 (decode at the inverse model, relabel, clone; the same labels and updates in all arms).
-Differs: what sees the few labels alone stops early instead of taking the same updates.
+Differs: what sees the few labels alone stops early instead of taking the same updates, and ours, which is the
+cheaper to try, is chosen with more care than the others.
 """
 
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -34,16 +35,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from genie_lite.adapt.card import read_card
 from genie_lite.adapt.config import AdaptConfig
 from genie_lite.adapt.continuous import HeldOut, RobotArms, decode_arms, read_held_out, write_held_out
-from genie_lite.adapt.footage import load_footage
-from genie_lite.adapt.idm import fit_idm, infer
+from genie_lite.adapt.footage import Footage, load_footage
+from genie_lite.adapt.idm import infer, train_idm
 from genie_lite.adapt.latents import read_latents, read_manifest
 from genie_lite.adapt.mapping import DictionaryMapping, Fitted, choose, fit_mapping, save_mapping
-from genie_lite.adapt.material import Material, fingerprint, gather
-from genie_lite.adapt.policy import Policy, fit_policy, load_policy, read_policy_card, save_policy
+from genie_lite.adapt.material import ACTION, Material, fingerprint, gather
+from genie_lite.adapt.policy import Policy, fit_policy, read_policy_card, save_policy
+from genie_lite.adapt.setting import Progress, Setting
 from genie_lite.adapt.stopping import Stop
-from genie_lite.adapt.supervised import Kind
+from genie_lite.adapt.supervised import Examples, Kind
 from genie_lite.config import parse
 from genie_lite.data.labels import Labels
 from genie_lite.data.shards import ShardSet
@@ -55,7 +58,42 @@ FORMAT = 1
 HELD_OUT_FILE = "held_out.parquet"
 Arm = Literal["latent", "bc_labels", "idm_labels", "oracle"]
 ARMS: tuple[Arm, ...] = ("latent", "bc_labels", "idm_labels", "oracle")
-Progress = Callable[[str, int, int], None]  # (what is being done, done, total)
+CARD_KEYS = {
+    "kind": str,
+    "labels": dict,
+    "arms": dict,
+    "parents": dict,
+    "config": dict,
+    "seed": int,
+    "inputs": dict,
+    "seconds": float,
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an adaptation is made with, beside the material.
+
+    out: folder to write. config: budget, mapping, inverse model and policy. lam: shape of the latent action
+    model, for the inverse model of the same network. parents: hashes of everything this rests on, such as
+    {"lam": ..., "shards": ..., "labels": ...}. setting: seed, device, and whom to tell.
+    """
+
+    out: Path
+    config: AdaptConfig
+    lam: LAMConfig
+    parents: Mapping[str, str]
+    setting: Setting
+
+    def inputs(self, arm: Arm) -> str:
+        """A hash that changes with anything that the arm's policy depends on."""
+        tree = {
+            "arm": arm,
+            "parents": dict(self.parents),
+            "config": self.config.model_dump(),
+            "seed": self.setting.seed,
+        }
+        return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -82,10 +120,6 @@ class Adapted:
     folder: Path
     summary: dict[str, Any]
 
-    def policy(self, arm: str = "latent") -> Policy:
-        """Load one arm's policy."""
-        return load_policy(arm_folder(self.folder, arm))
-
     def held_out(self) -> HeldOut:
         """A robot's predictions on held-out episodes."""
         return read_held_out(self.folder / HELD_OUT_FILE)
@@ -95,17 +129,12 @@ def read_adapted(folder: Path) -> Adapted:
     """What a finished `adapt` left.
 
     Raises:
-        UserError: not finished, or another format.
+        UserError: not finished, damaged, or another format.
     """
     path = folder / "adapt.json"
     if not path.is_file():
         raise UserError(f"{folder}: nothing adapted here (adapt.json is missing); run adapt")
-    summary = json.loads(path.read_text())
-    if summary.get("format") != FORMAT:
-        raise UserError(
-            f"{path}: format {summary.get('format')}, this version reads {FORMAT}; run adapt again"
-        )
-    return Adapted(folder, summary)
+    return Adapted(folder, read_card(path, "a summary of adapt", FORMAT, CARD_KEYS, "run adapt again"))
 
 
 def arm_folder(folder: Path, arm: str) -> Path:
@@ -113,48 +142,25 @@ def arm_folder(folder: Path, arm: str) -> Path:
     return folder if arm == "latent" else folder / "arms" / arm
 
 
-def adapt(
-    material: Material,
-    out: Path,
-    config: AdaptConfig,
-    *,
-    lam: LAMConfig,
-    parents: Mapping[str, str],
-    seed: int,
-    arms: Sequence[Arm] = ("latent",),
-    device: str = "cpu",
-    progress: Progress | None = None,
-) -> Adapted:
+def adapt(material: Material, plan: Plan, arms: Sequence[Arm] = ("latent",)) -> Adapted:
     """Adapt to discrete or continuous actions. An arm that is finished with the same inputs is kept.
 
     Args:
         material: frames, latents and labels, joined by `material.gather`.
-        out: folder to write.
-        config: budget, mapping, inverse model and policy.
-        lam: shape of the latent action model, for the inverse model of the same network.
-        parents: hashes of everything this rests on, such as {"lam": ..., "shards": ..., "labels": ...}.
-        seed: of all randomness.
+        plan: with what, and where to.
         arms: which to train. For continuous actions only "latent" becomes a policy; the rivals are decoders,
             see `continuous.decode_arms`.
-        device: where to train.
-        progress: called with (what, done, total).
+
+    Raises:
+        UserError: too few labels to hold any out, or frames that the policy cannot cut into patches.
     """
     arms = arms_for(material.actions.kind, arms)
-    if (finished := _finished(out, config, parents, seed, arms)) is not None:
+    if (finished := _finished(plan, arms)) is not None:
         return finished
-    inputs = {arm: _inputs_hash(arm, config, parents, seed) for arm in arms}
+    _check(material, plan.config)
     start = time.monotonic()
-    robot = None
-    if material.actions.kind == "continuous":
-        robot = decode_arms(material, config, lam=lam, seed=seed, device=device, progress=progress)
-        if robot.held_out is not None:
-            write_held_out(out / HELD_OUT_FILE, robot.held_out)
-        change = robot.fitted_change.mapping
-        save_mapping(out / "change", change, material.actions, material.num_codes, config.mapping)
-    about = {
-        arm: _finish_arm(arm, inputs[arm], material, out, config, lam, parents, seed, device, progress, robot)
-        for arm in arms
-    }
+    robot = _decode_robot(material, plan) if material.actions.kind == "continuous" else None
+    about = {arm: _finish_arm(arm, material, plan, robot) for arm in arms}
     summary = {
         "format": FORMAT,
         "kind": material.actions.kind,
@@ -163,17 +169,18 @@ def adapt(
             "transitions": int(material.labelled.sum()),
             "episodes": material.episodes,
             "transitions_relabelled": int((material.train & ~material.labelled).sum()),
+            "action": ACTION,
         },
         "arms": about,
         "decoders": robot.summary() if robot else None,
-        "parents": dict(parents),
-        "config": config.model_dump(),
-        "seed": seed,
-        "inputs": inputs,
+        "parents": dict(plan.parents),
+        "config": plan.config.model_dump(),
+        "seed": plan.setting.seed,
+        "inputs": {arm: plan.inputs(arm) for arm in arms},
         "seconds": round(time.monotonic() - start, 1),
     }
-    write_json(out / "adapt.json", summary)
-    return Adapted(out, summary)
+    write_json(plan.out / "adapt.json", summary)
+    return Adapted(plan.out, summary)
 
 
 def adapt_shards(
@@ -188,50 +195,29 @@ def adapt_shards(
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> Adapted:
-    """`adapt` from folders: reads the frames of the shards and the latents that were extracted from them.
+    """`adapt` from folders and plain arguments.
 
     Args:
         shards: where the frames are.
         latents: folder that `extract` wrote for these shards.
         labels: all labels there are; the budget is drawn from those of the train split.
         out: folder to write.
-        config: see `adapt`; so are the others.
-        seed: of all randomness.
-        arms: which to train.
+        config: see `Plan`.
+        seed: see `Setting`; so are the others.
+        arms: see `adapt`.
         device: where to train.
         progress: called with (what, done, total).
 
     Raises:
-        UserError: the latents are not those of these shards, or labels and video do not meet.
+        UserError: the latents are not those of these shards, labels and video do not meet, or see `adapt`.
     """
-    manifest = read_manifest(latents)
-    if manifest["shards"]["fingerprint"] != shards.fingerprint:
-        raise UserError(f"{latents}: extracted from other shards than {shards.folder}; run extract again")
-    parents = {
-        "lam": manifest["lam"]["sha256"],
-        "shards": shards.fingerprint,
-        "labels": fingerprint(labels),
-    }
-    arms = arms_for(labels.kind, arms)
-    if (finished := _finished(out, config, parents, seed, arms)) is not None:
+    plan = _plan(shards, latents, labels, out, config, Setting(seed, device, progress))
+    if (finished := _finished(plan, arms_for(labels.kind, arms))) is not None:
         return finished
-    splits = ("train",) if labels.kind == "discrete" else ("train", "test")
-    footage = load_footage(
-        chain.from_iterable(shards.samples(split) for split in splits),
-        sum(shards.num_samples(split) for split in splits),
-        named(progress, "frames"),
-    )
-    return adapt(
-        gather(footage, read_latents(latents), manifest["num_codes"], labels, config, seed),
-        out,
-        config,
-        lam=parse(manifest["lam"]["config"], LAMConfig, str(latents / "manifest.json")),
-        parents=parents,
-        seed=seed,
-        arms=arms,
-        device=device,
-        progress=progress,
-    )
+    config.policy.check_frame(shards.frame_hw)
+    footage = _load(shards, ("train",) if labels.kind == "discrete" else ("train", "test"), plan.setting)
+    num_codes = read_manifest(latents)["num_codes"]
+    return adapt(gather(footage, read_latents(latents), num_codes, labels, config, seed), plan, arms)
 
 
 def arms_for(kind: Kind, arms: Sequence[Arm]) -> tuple[Arm, ...]:
@@ -239,46 +225,22 @@ def arms_for(kind: Kind, arms: Sequence[Arm]) -> tuple[Arm, ...]:
     return tuple(arm for arm in arms if kind == "discrete" or arm == "latent")
 
 
-def _finished(
-    out: Path, config: AdaptConfig, parents: Mapping[str, str], seed: int, arms: Sequence[Arm]
-) -> Adapted | None:
-    """What is in the folder already, if it was made from the same inputs and is complete."""
-    if not (out / "adapt.json").is_file():
-        return None
-    found = read_adapted(out)
-    inputs = {arm: _inputs_hash(arm, config, parents, seed) for arm in arms}
-    complete = found.summary["inputs"] == inputs and all(_has_arm(out, arm, inputs[arm]) for arm in arms)
-    return found if complete else None
-
-
-def teach(
-    arm: Arm,
-    material: Material,
-    config: AdaptConfig,
-    *,
-    lam: LAMConfig,
-    seed: int,
-    device: str = "cpu",
-    progress: Progress | None = None,
-) -> Lesson:
+def teach(arm: Arm, material: Material, config: AdaptConfig, lam: LAMConfig, setting: Setting) -> Lesson:
     """What an arm of a game clones from; see the table on top of this file."""
-    train = np.flatnonzero(material.train)
-    labelled = np.flatnonzero(material.labelled)
     if arm == "bc_labels":
-        return Lesson(labelled, material.target[labelled], None, float("nan"))
+        return _as_labelled(material, material.labelled)
     if arm == "oracle":
-        known = np.flatnonzero(material.train & material.known)
-        return Lesson(known, material.target[known], None, float("nan"))
+        return _as_labelled(material, material.train & material.known)
+    train = np.flatnonzero(material.train)
     fitted = stop = None
     if arm == "latent":
-        fitted = learn_mapping(material, config, seed)
+        fitted = learn_mapping(material, config, setting.seed)
         with torch.no_grad():
             probability = fitted.mapping(material.given[torch.from_numpy(train)])
-        told = choose(probability, config.mapping.relabel, torch.Generator().manual_seed(seed))
     else:
-        told, stop = _told_by_idm(material, config, lam, train, labelled, seed, device, progress)
-    # Where the true action is known there is nothing to guess.
-    told[torch.from_numpy(material.labelled[train])] = material.target[labelled]
+        probability, stop = _ask_idm(material, config, lam, setting.named("inverse model"))
+    told = choose(probability, config.mapping.relabel, torch.Generator().manual_seed(setting.seed))
+    _keep_known(told, material)
     return Lesson(train, told, fitted, _accuracy(material, train, told), stop)
 
 
@@ -296,99 +258,6 @@ def learn_mapping(material: Material, config: AdaptConfig, seed: int) -> Fitted:
     )
 
 
-def _told_by_idm(
-    material: Material,
-    config: AdaptConfig,
-    lam: LAMConfig,
-    train: np.ndarray,
-    labelled: np.ndarray,
-    seed: int,
-    device: str,
-    progress: Progress | None,
-) -> tuple[Tensor, Stop | None]:
-    model = fit_idm(
-        lam,
-        material.footage,
-        material.rows[labelled],
-        material.target[labelled],
-        material.actions,
-        config.idm,
-        seed=seed,
-        device=device,
-        progress=named(progress, "inverse model"),
-        episodes=material.source[labelled],
-    )
-    probability = infer(model, material.footage, material.rows[train], config.idm.context)
-    told = choose(probability, config.mapping.relabel, torch.Generator().manual_seed(seed))
-    return told, model.stop
-
-
-def _has_arm(out: Path, arm: Arm, inputs: str) -> bool:
-    folder = arm_folder(out, arm)
-    return (folder / "policy.json").is_file() and read_policy_card(folder)["about"].get("inputs") == inputs
-
-
-def _finish_arm(
-    arm: Arm,
-    inputs: str,
-    material: Material,
-    out: Path,
-    config: AdaptConfig,
-    lam: LAMConfig,
-    parents: Mapping[str, str],
-    seed: int,
-    device: str,
-    progress: Progress | None,
-    robot: RobotArms | None,
-) -> dict[str, Any]:
-    """Train and save one arm, unless it is there already; returns what its card says about it."""
-    folder = arm_folder(out, arm)
-    if _has_arm(out, arm, inputs):
-        return read_policy_card(folder)["about"]
-    start = time.monotonic()
-    lesson = _robot_lesson(material, robot) if robot else None
-    if lesson is None:
-        lesson = teach(arm, material, config, lam=lam, seed=seed, device=device, progress=progress)
-    policy = fit_policy(
-        material.footage,
-        material.rows[lesson.rows],
-        lesson.target,
-        material.actions,
-        config.policy,
-        seed=seed,
-        device=device,
-        progress=named(progress, arm),
-        episodes=material.source[lesson.rows] if arm == "bc_labels" else None,
-    )
-    if lesson.fitted is not None:
-        save_mapping(folder, lesson.fitted.mapping, material.actions, material.num_codes, config.mapping)
-    about = {
-        "arm": arm,
-        "inputs": inputs,
-        "parents": dict(parents),
-        "labels_used": int(material.labelled.sum()) if arm != "oracle" else len(lesson.rows),
-        "transitions_cloned": len(lesson.rows),
-        "relabel_accuracy": None if np.isnan(lesson.accuracy) else lesson.accuracy,
-        "mapping": describe(lesson.fitted) if lesson.fitted else None,
-        "stopped": {
-            "policy": policy.stop.summary() if policy.stop else None,
-            "inverse_model": lesson.stop.summary() if lesson.stop else None,
-        },
-        "temperature": config.temperature,
-        "seconds": round(time.monotonic() - start, 1),
-    }
-    save_policy(folder, policy, about)
-    return about
-
-
-def _robot_lesson(material: Material, robot: RobotArms) -> Lesson:
-    """A robot's policy clones the actions that were decoded from latents, on the whole training split."""
-    train = np.flatnonzero(material.train)
-    told = robot.decoded[torch.from_numpy(train)].clone()
-    told[torch.from_numpy(material.labelled[train])] = material.target[np.flatnonzero(material.labelled)]
-    return Lesson(train, told, robot.fitted, float("nan"))
-
-
 def describe(fitted: Fitted) -> dict[str, Any]:
     """A mapping and how it was chosen, as plain data."""
     counts = fitted.mapping.counts.tolist() if isinstance(fitted.mapping, DictionaryMapping) else None
@@ -401,6 +270,140 @@ def describe(fitted: Fitted) -> dict[str, Any]:
     }
 
 
+def _plan(
+    shards: ShardSet, latents: Path, labels: Labels, out: Path, config: AdaptConfig, setting: Setting
+) -> Plan:
+    manifest, where = read_manifest(latents), str(latents / "manifest.json")
+    if manifest["shards"].get("fingerprint") != shards.fingerprint:
+        raise UserError(f"{latents}: extracted from other shards than {shards.folder}; run extract again")
+    parents = {
+        "lam": manifest["lam"]["sha256"],
+        "shards": shards.fingerprint,
+        "labels": fingerprint(labels),
+    }
+    return Plan(out, config, parse(manifest["lam"]["config"], LAMConfig, where), parents, setting)
+
+
+def _load(shards: ShardSet, splits: Sequence[str], setting: Setting) -> Footage:
+    return load_footage(
+        chain.from_iterable(shards.samples(split) for split in splits),
+        sum(shards.num_samples(split) for split in splits),
+        setting.named("frames").tell,
+    )
+
+
+def _finished(plan: Plan, arms: Sequence[Arm]) -> Adapted | None:
+    """What is in the folder already, if it was made from the same inputs and is complete."""
+    if not (plan.out / "adapt.json").is_file():
+        return None
+    found = read_adapted(plan.out)
+    same = found.summary["inputs"] == {arm: plan.inputs(arm) for arm in arms}
+    return found if same and all(_has_arm(plan, arm) for arm in arms) else None
+
+
+def _check(material: Material, config: AdaptConfig) -> None:
+    """Refuse what would fail after minutes of work, or not fail and mean nothing."""
+    config.policy.check_frame(material.footage.frame_hw)
+    if (num := int(material.labelled.sum())) < 2:
+        raise UserError(
+            f"adapt: {num} labelled transition in {', '.join(material.episodes) or 'no episode'} is the whole "
+            "budget, expected at least 2; raise adapt.labels_budget or adapt.labels_episodes"
+        )
+
+
+def _has_arm(plan: Plan, arm: Arm) -> bool:
+    folder = arm_folder(plan.out, arm)
+    if not (folder / "policy.json").is_file():
+        return False
+    return read_policy_card(folder)["about"].get("inputs") == plan.inputs(arm)
+
+
+def _decode_robot(material: Material, plan: Plan) -> RobotArms:
+    """Fit all decoders, and save what the policy's folder holds of them."""
+    robot = decode_arms(material, plan.config, plan.lam, plan.setting)
+    if robot.held_out is not None:
+        write_held_out(plan.out / HELD_OUT_FILE, robot.held_out)
+    change = robot.fitted_change.mapping
+    save_mapping(plan.out / "change", change, material.actions, material.num_codes, plan.config.mapping)
+    return robot
+
+
+def _finish_arm(arm: Arm, material: Material, plan: Plan, robot: RobotArms | None) -> dict[str, Any]:
+    """Train and save one arm, unless it is there already; returns what its card says about it."""
+    folder, config = arm_folder(plan.out, arm), plan.config
+    if _has_arm(plan, arm):
+        return read_policy_card(folder)["about"]
+    start = time.monotonic()
+    if robot is not None:
+        lesson = _robot_lesson(material, robot)
+    else:
+        lesson = teach(arm, material, config, plan.lam, plan.setting)
+    examples = Examples(
+        material.rows[lesson.rows],
+        lesson.target,
+        episodes=material.source[lesson.rows] if arm == "bc_labels" else None,
+    )
+    policy = fit_policy(material.footage, examples, material.actions, config.policy, plan.setting.named(arm))
+    if lesson.fitted is not None:
+        save_mapping(folder, lesson.fitted.mapping, material.actions, material.num_codes, config.mapping)
+    about = _about(arm, material, plan, lesson, policy) | {"seconds": round(time.monotonic() - start, 1)}
+    save_policy(folder, policy, about)
+    return about
+
+
+def _about(arm: Arm, material: Material, plan: Plan, lesson: Lesson, policy: Policy) -> dict[str, Any]:
+    """What a policy's card says of how it came to be."""
+    return {
+        "arm": arm,
+        "inputs": plan.inputs(arm),
+        "parents": dict(plan.parents),
+        "labels_used": int(material.labelled.sum()) if arm != "oracle" else len(lesson.rows),
+        "transitions_cloned": len(lesson.rows),
+        "relabel_accuracy": None if np.isnan(lesson.accuracy) else lesson.accuracy,
+        "mapping": describe(lesson.fitted) if lesson.fitted else None,
+        "stopped": {
+            "policy": policy.stop.summary() if policy.stop else None,
+            "inverse_model": lesson.stop.summary() if lesson.stop else None,
+        },
+        "temperature": plan.config.temperature,
+    }
+
+
+def _as_labelled(material: Material, chosen: np.ndarray) -> Lesson:
+    """Clone the labels of a mask, and nothing else."""
+    rows = np.flatnonzero(chosen)
+    return Lesson(rows, material.target[rows], None, float("nan"))
+
+
+def _ask_idm(
+    material: Material, config: AdaptConfig, lam: LAMConfig, setting: Setting
+) -> tuple[Tensor, Stop | None]:
+    """What an inverse model that learnt from the budget says of every training transition."""
+    examples = Examples(
+        material.rows[material.labelled],
+        material.target[torch.from_numpy(material.labelled)],
+        episodes=material.source[material.labelled],
+    )
+    model = train_idm(lam, material.footage, examples, material.actions, config.idm, setting)
+    rows = material.rows[material.train]
+    return infer(model, material.footage, rows, config.idm.context), model.stop
+
+
+def _robot_lesson(material: Material, robot: RobotArms) -> Lesson:
+    """A robot's policy clones the actions that were decoded from latents, on the whole training split."""
+    train = np.flatnonzero(material.train)
+    told = robot.decoded[torch.from_numpy(train)].clone()
+    _keep_known(told, material)
+    return Lesson(train, told, robot.fitted, float("nan"))
+
+
+def _keep_known(told: Tensor, material: Material) -> None:
+    """Where the true action of a training transition is within the budget there is nothing to guess."""
+    told[torch.from_numpy(material.labelled[material.train])] = material.target[
+        torch.from_numpy(material.labelled)
+    ]
+
+
 def _accuracy(material: Material, train: np.ndarray, told: Tensor) -> float:
     """Share of relabelled transitions with the true action, where the truth is known but was not used."""
     judged = torch.from_numpy(material.known[train] & ~material.labelled[train])
@@ -408,14 +411,3 @@ def _accuracy(material: Material, train: np.ndarray, told: Tensor) -> float:
         return float("nan")
     truth = material.target[train]
     return float((told.argmax(1) == truth.argmax(1))[judged].float().mean())
-
-
-def _inputs_hash(arm: Arm, config: AdaptConfig, parents: Mapping[str, str], seed: int) -> str:
-    """Changes with anything that the arm's policy depends on."""
-    tree = {"arm": arm, "parents": dict(parents), "config": config.model_dump(), "seed": seed}
-    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
-
-
-def named(progress: Progress | None, what: str) -> Callable[[int, int], None] | None:
-    """A plain progress callback that says what is in progress."""
-    return None if progress is None else lambda done, total: progress(what, done, total)

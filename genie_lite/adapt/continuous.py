@@ -19,7 +19,7 @@ import io
 import json
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,10 +32,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from genie_lite.adapt.config import AdaptConfig
-from genie_lite.adapt.idm import fit_idm, infer
+from genie_lite.adapt.idm import infer, train_idm
 from genie_lite.adapt.mapping import Fitted, MappingConfig, fit_mapping
 from genie_lite.adapt.material import Material
+from genie_lite.adapt.setting import Setting
 from genie_lite.adapt.stopping import Stop
+from genie_lite.adapt.supervised import Examples
 from genie_lite.errors import UserError
 from genie_lite.files import write_bytes
 from genie_lite.models.lam import LAMConfig
@@ -166,25 +168,23 @@ def read_held_out(path: Path) -> HeldOut:
         raise UserError(f"{path}: no predictions on held-out episodes here; run adapt again") from error
 
 
-def decode_arms(
-    material: Material,
-    config: AdaptConfig,
-    *,
-    lam: LAMConfig,
-    seed: int,
-    device: str = "cpu",
-    progress: Callable[[str, int, int], None] | None = None,
-) -> RobotArms:
-    """Fit every arm and predict the held-out transitions; without labels there, only ours, with a warning."""
+def decode_arms(material: Material, config: AdaptConfig, lam: LAMConfig, setting: Setting) -> RobotArms:
+    """Fit every arm and predict the held-out transitions; without labels there, only ours, with a warning.
+
+    Raises:
+        UserError: too few labels of neighbouring transitions to learn changes from.
+    """
     before = previous(material)
-    test = np.flatnonzero(~material.train & material.known & (before >= 0))
-    labelled = np.flatnonzero(material.labelled)
-    fitted, decoded = _decode(material, labelled, material.target, config.mapping, seed)
-
-    moves = np.flatnonzero(material.labelled & (before >= 0) & material.labelled[before])
     change = material.target - material.target[np.maximum(before, 0)]
-    fitted_change, decoded_change = _decode(material, moves, change, config.mapping, seed)
-
+    moves = material.labelled & (before >= 0) & material.labelled[before]
+    if (num := int(moves.sum())) < 2:
+        raise UserError(
+            f"adapt: {num} of {int(material.labelled.sum())} labelled transitions come right after another one, "
+            "expected at least 2, to learn how actions change; raise adapt.labels_budget or adapt.labels_episodes"
+        )
+    fitted, decoded = _decode(material, material.labelled, material.target, config.mapping, setting.seed)
+    fitted_change, decoded_change = _decode(material, moves, change, config.mapping, setting.seed)
+    test = np.flatnonzero(~material.train & material.known & (before >= 0))
     if not len(test):
         warnings.warn("labels: none in the test split, so nothing is scored; hold out episodes", stacklevel=2)
         return RobotArms(None, fitted, fitted_change, decoded)
@@ -193,44 +193,44 @@ def decode_arms(
     predictions = {
         "latent": decoded[test],
         "latent_change": held + decoded_change[test],
-        "mean": material.target[labelled].mean(dim=0).expand(len(test), -1),
+        "mean": material.target[material.labelled].mean(dim=0).expand(len(test), -1),
         "hold_last": held,
     }
-    everywhere = np.flatnonzero(material.train & material.known)
-    moves_everywhere = everywhere[before[everywhere] >= 0]
     stops: dict[str, Stop | None] = {}
-    for arm, rows, target in (
-        ("idm_labels", labelled, material.target),
-        ("idm_all", everywhere, material.target),
-        ("idm_change_labels", moves, change),
-        ("idm_change_all", moves_everywhere, change),
-    ):
-        has_few = arm.endswith("_labels")
-        model = fit_idm(
-            lam,
-            material.footage,
-            material.rows[rows],
-            target[rows],
-            material.actions,
-            config.idm,
-            seed=seed,
-            device=device,
-            progress=None if progress is None else _named(progress, arm),
-            episodes=material.source[rows] if has_few else None,
-        )
-        if has_few:
-            stops[arm] = model.stop
+    for arm, examples in _rivals(material, before, moves, change).items():
+        model = train_idm(lam, material.footage, examples, material.actions, config.idm, setting.named(arm))
         guess = infer(model, material.footage, material.rows[test], config.idm.context)
         predictions[arm] = held + guess if arm in CHANGE_ARMS else guess
-    held_out = HeldOut(
+        if examples.episodes is not None:
+            stops[arm] = model.stop
+    return RobotArms(_held_out(material, test, predictions), fitted, fitted_change, decoded, stops)
+
+
+def _rivals(material: Material, before: np.ndarray, moves: np.ndarray, change: Tensor) -> dict[str, Examples]:
+    """What each inverse model learns from: poses or changes, of the budget or of all training labels."""
+    everywhere = material.train & material.known
+
+    def examples(chosen: np.ndarray, target: Tensor, *, are_few: bool) -> Examples:
+        episodes = material.source[chosen] if are_few else None
+        return Examples(material.rows[chosen], target[torch.from_numpy(chosen)], episodes)
+
+    return {
+        "idm_labels": examples(material.labelled, material.target, are_few=True),
+        "idm_all": examples(everywhere, material.target, are_few=False),
+        "idm_change_labels": examples(moves, change, are_few=True),
+        "idm_change_all": examples(everywhere & (before >= 0), change, are_few=False),
+    }
+
+
+def _held_out(material: Material, test: np.ndarray, predictions: Mapping[str, Tensor]) -> HeldOut:
+    return HeldOut(
         source=material.source[test],
         frame_index=material.footage.frame_index[material.rows[test]],
         truth=material.target[test].numpy(),
         predictions={arm: guess.numpy() for arm, guess in predictions.items()},
-        scale=_spread(material.target[labelled]),
+        scale=_spread(material.target[material.labelled]),
         groups=group_joints(material.actions.names),
     )
-    return RobotArms(held_out, fitted, fitted_change, decoded, stops)
 
 
 def previous(material: Material) -> np.ndarray:
@@ -288,13 +288,14 @@ def share_of_change(truth: np.ndarray, guess: np.ndarray, held: np.ndarray, scal
 
 
 def _decode(
-    material: Material, rows: np.ndarray, target: Tensor, config: MappingConfig, seed: int
+    material: Material, chosen: np.ndarray, target: Tensor, config: MappingConfig, seed: int
 ) -> tuple[Fitted, Tensor]:
-    """Fit on some rows; the mapping, and its answers everywhere."""
+    """Fit on the rows of a mask; the mapping, and its answers everywhere."""
+    rows = torch.from_numpy(chosen)
     fitted = fit_mapping(
-        material.given[torch.from_numpy(rows)],
+        material.given[rows],
         target[rows],
-        material.source[rows],
+        material.source[chosen],
         material.num_codes,
         config,
         is_discrete=False,
@@ -307,7 +308,3 @@ def _decode(
 def _spread(action: Tensor) -> np.ndarray:
     std = action.std(dim=0, unbiased=False)
     return torch.where(std > 1e-6, std, 1.0).numpy()
-
-
-def _named(progress: Callable[[str, int, int], None], what: str) -> Callable[[int, int], None]:
-    return lambda done, total: progress(what, done, total)

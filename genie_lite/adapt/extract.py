@@ -42,9 +42,7 @@ def extract(
     out: Path,
     *,
     lam_sha: str,
-    split: str | None = None,
     progress: Callable[[int, int], None] | None = None,
-    max_frames: int = MAX_FRAMES,
 ) -> dict[str, Any]:
     """Write the latent action of every transition; returns the manifest.
 
@@ -53,39 +51,33 @@ def extract(
         shards: where the frames come from.
         out: folder to write.
         lam_sha: hash of the model's weights; parts made by another model are written again.
-        split: "train" or "test", None for both.
         progress: called with (samples done, samples).
-        max_frames: longest piece of a shot that is encoded at once.
 
     Raises:
-        UserError: no shards of this split, one that was altered, or frames of another size than the model's.
+        UserError: a shard that was altered, or frames of another size than the model's.
     """
-    chosen = [shard for shard in shards.shards if split in (None, shard.split)]
-    if not chosen:
-        raise UserError(f"{shards.folder}: no shards of split '{split}' to extract from")
     if shards.frame_hw != lam.config.frame_hw:
         found, wanted = ("x".join(map(str, hw)) for hw in (shards.frame_hw, lam.config.frame_hw))
         raise UserError(
             f"{shards.folder}: frames of {found} pixels, the latent action model reads {wanted}; "
             f"ingest again with size_px={lam.config.frame_hw[0]}"
         )
-    stamps = {shard.file: {"format": str(FORMAT), "lam": lam_sha, "shard": shard.sha256} for shard in chosen}
-    if _is_done(out, shards, chosen, lam_sha):
+    if _is_done(out, shards, lam_sha):
         return read_manifest(out)
     (out / "manifest.json").unlink(missing_ok=True)
-    total, done = sum(shard.samples for shard in chosen), 0
-    for shard in chosen:
+    total, done = sum(shard.samples for shard in shards.shards), 0
+    for shard in shards.shards:
         path = out / part_name(shard)
-        if read_stamp(path) != stamps[shard.file]:
-            rows = [_describe(lam, sample, max_frames) for sample in shards.read(shard)]
-            write_part(path, concatenate(rows), stamps[shard.file])
+        stamp = {"format": str(FORMAT), "lam": lam_sha, "shard": shard.sha256}
+        if read_stamp(path) != stamp:
+            write_part(path, concatenate([_describe(lam, sample) for sample in shards.read(shard)]), stamp)
         done += shard.samples
         if progress is not None:
             progress(done, total)
-    # Left over from other shards or another split: they would be read twice, or as something they are not.
-    for stale in set(out.glob("*.parquet")) - {out / part_name(shard) for shard in chosen}:
+    # Left over from other shards: who reads all parts would take them for these.
+    for stale in set(out.glob("*.parquet")) - {out / part_name(shard) for shard in shards.shards}:
         stale.unlink()
-    write_json(out / "manifest.json", _manifest(lam, shards, chosen, out, lam_sha))
+    write_json(out / "manifest.json", _manifest(lam, shards, out, lam_sha))
     return read_manifest(out)
 
 
@@ -129,12 +121,12 @@ def pieces(num_frames: int, max_frames: int, overlap: int) -> Iterator[tuple[int
         done = stop - 1
 
 
-def _describe(lam: LatentActionModel, sample: Sample, max_frames: int) -> Latents:
+def _describe(lam: LatentActionModel, sample: Sample) -> Latents:
     meta = sample.meta
     native = np.asarray(meta["source_frames"], dtype=np.int64)
     times_s = np.asarray(meta.get("times_s", native / meta["source_rate_hz"]), dtype=np.float64)
     num = len(native)
-    measured = encode_shot(lam, to_frames(sample.frames()[None])[0], max_frames)
+    measured = encode_shot(lam, to_frames(sample.frames()[None])[0])
     valid = np.arange(num) < num - 1
     return Latents(
         source=np.full(num, meta["source"]),
@@ -157,7 +149,7 @@ def _end_with_nan(rows: np.ndarray) -> np.ndarray:
     return np.concatenate([rows, np.full((1, *rows.shape[1:]), np.nan)]).astype(np.float32)
 
 
-def _is_done(out: Path, shards: ShardSet, chosen: list[Shard], lam_sha: str) -> bool:
+def _is_done(out: Path, shards: ShardSet, lam_sha: str) -> bool:
     if not (out / "manifest.json").is_file():
         return False
     manifest = read_manifest(out)
@@ -165,15 +157,13 @@ def _is_done(out: Path, shards: ShardSet, chosen: list[Shard], lam_sha: str) -> 
     return (
         manifest["lam"]["sha256"] == lam_sha
         and manifest["shards"]["fingerprint"] == shards.fingerprint
-        and parts.keys() == {part_name(shard) for shard in chosen}
+        and parts.keys() == {part_name(shard) for shard in shards.shards}
         and all((out / name).is_file() and sha256_of(out / name) == sha for name, sha in parts.items())
     )
 
 
-def _manifest(
-    lam: LatentActionModel, shards: ShardSet, chosen: list[Shard], out: Path, lam_sha: str
-) -> dict[str, Any]:
-    rows = {shard.file: read_part(out / part_name(shard)) for shard in chosen}
+def _manifest(lam: LatentActionModel, shards: ShardSet, out: Path, lam_sha: str) -> dict[str, Any]:
+    rows = {shard.file: read_part(out / part_name(shard)) for shard in shards.shards}
     everything = concatenate(list(rows.values()))
     used = everything.select(everything.valid)
     return {
@@ -202,7 +192,7 @@ def _manifest(
                 "rows": len(rows[shard.file]),
                 "transitions": int(rows[shard.file].valid.sum()),
             }
-            for shard in chosen
+            for shard in shards.shards
         ],
     }
 

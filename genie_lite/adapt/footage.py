@@ -31,6 +31,11 @@ class Footage:
         """Number of frames."""
         return len(self.first)
 
+    @property
+    def frame_hw(self) -> tuple[int, int]:
+        """Height and width of every frame, in pixels."""
+        return self.frames.shape[1], self.frames.shape[2]
+
     def ending_at(self, rows: np.ndarray, num: int) -> Float[Tensor, "b t c h w"]:
         """The `num` frames up to each row; before a shot's start its first frame is repeated."""
         places = rows[:, None] + np.arange(1 - num, 1)

@@ -6,13 +6,16 @@ It is the rival of latent actions: the same network, the same few labels, no unl
 for the rest of the video are what VPT (arXiv:2206.11795) and LAPO+ (arXiv:2602.02762) clone from.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
 from genie_lite.adapt.footage import Footage
-from genie_lite.adapt.supervised import ActionReader, ActionSpace, FitConfig, Progress, fit, predict
+from genie_lite.adapt.setting import Setting
+from genie_lite.adapt.supervised import ActionReader, ActionSpace, Examples, FitConfig, fit, predict
 from genie_lite.models.lam import LAMConfig, TransitionEncoder
 
 
@@ -20,9 +23,9 @@ class IDMConfig(FitConfig):
     """How to train an inverse model; its shape is the latent action model's. `context` counts frame k + 1."""
 
     context: int = Field(default=2, ge=2)  # a transition has two frames
-    steps: int = 600
-    batch: int = 64
-    lr: float = 5e-4
+    steps: int = Field(default=600, ge=1)
+    batch: int = Field(default=64, ge=1)
+    lr: float = Field(default=5e-4, gt=0)
 
 
 class InverseModel(ActionReader):
@@ -38,6 +41,25 @@ class InverseModel(ActionReader):
         return self.head(self.encoder.transitions(frames)[:, -1]).float()
 
 
+def train_idm(
+    lam: LAMConfig,
+    footage: Footage,
+    examples: Examples,
+    actions: ActionSpace,
+    config: IDMConfig,
+    setting: Setting,
+) -> InverseModel:
+    """Train on labelled transitions; the examples' rows are their frames k. See `supervised.fit`."""
+    assert footage.has_next[examples.rows].all()
+    return fit(
+        lambda: InverseModel(lam, actions),
+        lambda some: footage.ending_at(some + 1, config.context),
+        examples,
+        config,
+        setting,
+    )
+
+
 def fit_idm(
     lam: LAMConfig,
     footage: Footage,
@@ -48,22 +70,11 @@ def fit_idm(
     *,
     seed: int,
     device: str = "cpu",
-    progress: Progress | None = None,
-    episodes: np.ndarray | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> InverseModel:
-    """Train on labelled transitions; `rows` are their frames k. See `supervised.fit`."""
-    assert footage.has_next[rows].all()
-    return fit(
-        lambda: InverseModel(lam, actions),
-        lambda some: footage.ending_at(some + 1, config.context),
-        rows,
-        target,
-        config,
-        seed=seed,
-        device=device,
-        progress=progress,
-        episodes=episodes,
-    )
+    """`train_idm` from plain arguments, for all steps; `progress` is called with (steps done, steps)."""
+    tell = None if progress is None else lambda _, done, total: progress(done, total)
+    return train_idm(lam, footage, Examples(rows, target), actions, config, Setting(seed, device, tell))
 
 
 def infer(model: InverseModel, footage: Footage, rows: np.ndarray, context: int) -> Float[Tensor, "rows a"]:

@@ -17,10 +17,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from genie_lite.adapt.card import read_card
 from genie_lite.errors import UserError
 from genie_lite.files import write_bytes
 
 FORMAT = 1
+MANIFEST_KEYS = {
+    "lam": dict,
+    "shards": dict,
+    "num_codes": int,
+    "counts": dict,
+    "quality": dict,
+    "parts": list,
+}
 STAMP_KEY = b"genie_lite"
 
 
@@ -119,32 +128,21 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of finished latents.
 
     Raises:
-        UserError: not finished, or another format.
+        UserError: not finished, damaged, or another format.
     """
     path = folder / "manifest.json"
     if not path.is_file():
         raise UserError(f"{folder}: no finished latents here (manifest.json is missing); run extract first")
-    try:
-        manifest = json.loads(path.read_text())
-        version = manifest["format"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: not a manifest of latents; expected JSON with 'format'") from error
-    if version != FORMAT:
-        raise UserError(f"{path}: format {version}, this version reads {FORMAT}; run extract again")
-    return manifest
+    return read_card(path, "a manifest of latents", FORMAT, MANIFEST_KEYS, "run extract again")
 
 
-def read_latents(folder: Path, split: str | None = None) -> Latents:
-    """All rows of finished latents, of one split or of all.
+def read_latents(folder: Path) -> Latents:
+    """All rows of finished latents.
 
     Raises:
         UserError: not finished, another format, a part missing.
     """
-    manifest = read_manifest(folder)
-    parts = [part["file"] for part in manifest["parts"] if split in (None, part["split"])]
-    if not parts:
-        raise UserError(f"{folder}: no latents of split '{split}'")
-    return concatenate([read_part(folder / part) for part in parts])
+    return concatenate([read_part(folder / part["file"]) for part in read_manifest(folder)["parts"]])
 
 
 def _array(column: pa.ChunkedArray) -> np.ndarray:

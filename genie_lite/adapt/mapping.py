@@ -13,7 +13,7 @@ Sources: Genie, arXiv:2402.15391, section 3.3 (dictionary); LAPO, arXiv:2312.108
 Differs: Genie draws one real action per code; here the whole distribution is kept, and `choose` draws.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -23,6 +23,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
+from pydantic import Field
 from safetensors.torch import save
 from torch import Tensor, nn
 
@@ -42,14 +43,14 @@ class MappingConfig(Config):
     """How to learn a mapping."""
 
     kind: Literal["auto", "dictionary", "mlp", "ridge"] = "auto"
-    before: int = 0  # earlier transitions whose embeddings are read too
-    after: int = 0  # later ones; relabelling is done offline, so the future may help
-    hidden: int = 128
-    depth: int = 2  # hidden layers of the MLP
-    lr: float = 3e-3
-    weight_decay: float = 0.03
-    steps: int = 400  # at most; the held-out folds decide how many
-    folds: int = 5
+    before: int = Field(default=0, ge=0)  # earlier transitions whose embeddings are read too
+    after: int = Field(default=0, ge=0)  # later ones; relabelling is done offline, so the future may help
+    hidden: int = Field(default=128, ge=1)
+    depth: int = Field(default=2, ge=0)  # hidden layers of the MLP
+    lr: float = Field(default=3e-3, gt=0)
+    weight_decay: float = Field(default=0.03, ge=0)
+    steps: int = Field(default=400, ge=1)  # at most; the held-out folds decide how many
+    folds: int = Field(default=5, ge=2)
     relabel: Literal["mode", "sample", "soft"] = "soft"  # see `choose`
 
 
@@ -204,6 +205,34 @@ class Fitted:
 
 
 @dataclass(frozen=True)
+class _Task:
+    """What every candidate is tried on. target: normalised if continuous. fold: of each row."""
+
+    given: MappingInput
+    target: Tensor
+    fold: Tensor
+    num_codes: int
+    config: MappingConfig
+    is_discrete: bool
+    seed: int
+
+    def splits(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Rows to learn from and rows to be scored on, once per fold."""
+        for held in self.fold.unique():
+            yield torch.nonzero(self.fold != held)[:, 0], torch.nonzero(self.fold == held)[:, 0]
+
+    def loss(self, prediction: Tensor) -> float:
+        """Cross-entropy in nats, or mean squared error."""
+        if not self.is_discrete:
+            return float(F.mse_loss(prediction, self.target))
+        return float(-(self.target * prediction.clamp_min(1e-3).log()).sum(dim=1).mean())
+
+    def accuracy(self, prediction: Tensor) -> float:
+        """Share of the rows whose likeliest action is the true one."""
+        return float((prediction.argmax(1) == self.target.argmax(1)).float().mean())
+
+
+@dataclass(frozen=True)
 class _Candidate:
     """predictions: held-out rows as predicted without them. choice: see `Fitted`. build: on all labels."""
 
@@ -236,22 +265,17 @@ def fit_mapping(
     Raises:
         UserError: the kind of mapping does not fit the kind of actions.
     """
+    assert len(given) >= 2, "one row cannot be held out from itself"
     mean, std = torch.zeros(target.shape[1]), torch.ones(target.shape[1])
     if not is_discrete:
         mean, std = target.mean(dim=0), target.std(dim=0, unbiased=False)
         std = torch.where(std > 1e-6, std, 1.0)
         target = (target - mean) / std
-    fold = folds(episodes, config.folds)
     kinds = _candidates(config.kind, is_discrete)
-    candidates = {
-        kind: _try(kind, given, target, fold, num_codes, config, is_discrete, seed) for kind in kinds
-    }
-    losses = {kind: float(_loss(each.predictions, target, is_discrete)) for kind, each in candidates.items()}
-    right = {
-        kind: float((each.predictions.argmax(1) == target.argmax(1)).float().mean())
-        for kind, each in candidates.items()
-        if is_discrete
-    }
+    task = _Task(given, target, folds(episodes, config.folds), num_codes, config, is_discrete, seed)
+    candidates = {kind: _try(kind, task) for kind in kinds}
+    losses = {kind: task.loss(each.predictions) for kind, each in candidates.items()}
+    right = {kind: task.accuracy(each.predictions) for kind, each in candidates.items() if is_discrete}
     # Relabelling uses the likeliest actions, so accuracy decides; the loss breaks ties.
     best = min(kinds, key=lambda kind: (-right.get(kind, 0.0), losses[kind]))
     mapping = candidates[best].build()
@@ -327,101 +351,73 @@ def _candidates(kind: MappingKind | Literal["auto"], is_discrete: bool) -> tuple
     return (kind,)
 
 
-def _try(
-    kind: MappingKind,
-    given: MappingInput,
-    target: Tensor,
-    fold: Tensor,
-    num_codes: int,
-    config: MappingConfig,
-    is_discrete: bool,
-    seed: int,
-) -> _Candidate:
+def _try(kind: MappingKind, task: _Task) -> _Candidate:
+    num_actions = task.target.shape[1]
     if kind == "mlp":
-        return _try_mlp(given, target, fold, config, is_discrete, seed)
+        return _try_mlp(task)
     if kind == "dictionary":
         return _choose(
-            given,
-            target,
-            fold,
-            is_discrete,
+            task,
             (0.0,),
-            lambda rows, wanted, _: DictionaryMapping(num_codes, target.shape[1]).fit(rows, wanted),
+            lambda rows, wanted, _: DictionaryMapping(task.num_codes, num_actions).fit(rows, wanted),
         )
     return _choose(
-        given,
-        target,
-        fold,
-        is_discrete,
+        task,
         RIDGE_STRENGTHS,
-        lambda rows, wanted, strength: RidgeMapping(rows.context.shape[1], target.shape[1]).fit(
+        lambda rows, wanted, strength: RidgeMapping(rows.context.shape[1], num_actions).fit(
             rows, wanted, strength
         ),
     )
 
 
 def _choose(
-    given: MappingInput,
-    target: Tensor,
-    fold: Tensor,
-    is_discrete: bool,
-    choices: Sequence[float],
-    fit: Callable[[MappingInput, Tensor, float], Mapping],
+    task: _Task, choices: Sequence[float], fit: Callable[[MappingInput, Tensor, float], Mapping]
 ) -> _Candidate:
     """Try every choice on every fold; keep the one with the smallest held-out loss."""
     tried = {}
     for choice in choices:
-        predictions = torch.zeros_like(target)
-        for held in fold.unique():
-            seen, unseen = torch.nonzero(fold != held)[:, 0], torch.nonzero(fold == held)[:, 0]
-            predictions[unseen] = fit(given[seen], target[seen], choice)(given[unseen])
+        predictions = torch.zeros_like(task.target)
+        for seen, unseen in task.splits():
+            mapping = fit(task.given[seen], task.target[seen], choice)
+            predictions[unseen] = mapping(task.given[unseen])
         tried[choice] = predictions
-    best = min(choices, key=lambda choice: float(_loss(tried[choice], target, is_discrete)))
-    return _Candidate(tried[best], best, lambda: fit(given, target, best))
+    best = min(choices, key=lambda choice: task.loss(tried[choice]))
+    return _Candidate(tried[best], best, lambda: fit(task.given, task.target, best))
 
 
-def _try_mlp(
-    given: MappingInput, target: Tensor, fold: Tensor, config: MappingConfig, is_discrete: bool, seed: int
-) -> _Candidate:
+def _try_mlp(task: _Task) -> _Candidate:
     """Train on each fold's complement, look at every few steps, and keep the number of steps that is best."""
     history: dict[int, Tensor] = {}
-    for held in fold.unique():
-        seen, unseen = torch.nonzero(fold != held)[:, 0], torch.nonzero(fold == held)[:, 0]
+    for seen, unseen in task.splits():
 
         def look(step: int, mapping: MLPMapping, unseen: Tensor = unseen) -> None:
-            history.setdefault(step, torch.zeros_like(target))[unseen] = mapping(given[unseen])
+            history.setdefault(step, torch.zeros_like(task.target))[unseen] = mapping(task.given[unseen])
 
-        train_mlp(given[seen], target[seen], config, config.steps, is_discrete, seed, look)
-    best = min(history, key=lambda step: float(_loss(history[step], target, is_discrete)))
-    return _Candidate(
-        history[best], float(best), lambda: train_mlp(given, target, config, best, is_discrete, seed)
-    )
+        _train_mlp(task, seen, task.config.steps, look)
+    best = min(history, key=lambda step: task.loss(history[step]))
+    everything = torch.arange(len(task.given))
+    return _Candidate(history[best], float(best), lambda: _train_mlp(task, everything, best))
 
 
-def train_mlp(
-    given: MappingInput,
-    target: Float[Tensor, "rows num_actions"],
-    config: MappingConfig,
-    steps: int,
-    is_discrete: bool,
-    seed: int,
-    look: Callable[[int, MLPMapping], None] | None = None,
+def _train_mlp(
+    task: _Task, rows: Tensor, steps: int, look: Callable[[int, MLPMapping], None] | None = None
 ) -> MLPMapping:
-    """Train for a fixed number of steps; `look(steps done, mapping)` is called every few of them."""
-    generator = torch.Generator().manual_seed(seed)
+    """Train on some rows for a number of steps; `look(steps done, mapping)` is called every few of them."""
+    given, target, config = task.given[rows], task.target[rows], task.config
+    generator = torch.Generator().manual_seed(task.seed)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(task.seed)
         mapping = MLPMapping(
-            given.context.shape[1], target.shape[1], config.hidden, config.depth, is_discrete
+            given.context.shape[1], target.shape[1], config.hidden, config.depth, task.is_discrete
         )
     mapping.measure(given.context)
     optimizer = torch.optim.AdamW(mapping.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     for step in range(1, steps + 1):
-        rows = torch.arange(len(given))
+        batch = torch.arange(len(given))
         if len(given) > FULL_BATCH:
-            rows = torch.randint(len(given), (FULL_BATCH,), generator=generator)
-        raw = mapping.raw(given[rows])
-        loss = F.cross_entropy(raw, target[rows]) if is_discrete else F.mse_loss(raw, target[rows])
+            batch = torch.randint(len(given), (FULL_BATCH,), generator=generator)
+        raw = mapping.raw(given[batch])
+        loss = F.cross_entropy(raw, target[batch]) if task.is_discrete else F.mse_loss(raw, target[batch])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -429,9 +425,3 @@ def train_mlp(
             with torch.no_grad():
                 look(step, mapping)
     return mapping.eval()
-
-
-def _loss(prediction: Tensor, target: Tensor, is_discrete: bool) -> Tensor:
-    if not is_discrete:
-        return F.mse_loss(prediction, target)
-    return -(target * prediction.clamp_min(1e-3).log()).sum(dim=1).mean()

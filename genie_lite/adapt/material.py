@@ -1,4 +1,10 @@
-"""Frames, latent actions and labels of the same transitions, joined once for every arm of a comparison."""
+"""Frames, latent actions and labels of the same transitions, joined once for every arm of a comparison.
+
+The action of a transition is the command at its first frame, frame k: a policy sees no later one when it has to
+act. A robot's commands go on while a transition lasts (30 Hz of them, say, against 5 Hz of frames), and those
+after the first are not used. A game's choices cannot be thinned out like that: what was chosen at frame k does
+not say what else was before frame k + 1, so there a transition is one frame of the video, or is refused.
+"""
 
 import fnmatch
 import hashlib
@@ -17,6 +23,8 @@ from genie_lite.adapt.mapping import MappingInput, mapping_input
 from genie_lite.adapt.supervised import ActionSpace
 from genie_lite.data.labels import Labels, join
 from genie_lite.errors import UserError
+
+ACTION = "the command at frame k"  # of the transition k -> k + 1
 
 
 @dataclass(frozen=True)
@@ -65,8 +73,8 @@ def gather(
         seed: of the order in which episodes enter the budget.
 
     Raises:
-        UserError: no source is a demonstration, no frame has a label (the sources' names differ), or fewer
-            than two transitions do.
+        UserError: no source is a demonstration, no frame has a label (the sources' names differ), fewer than
+            two transitions do, or a game's transition spans more than one frame of its video.
     """
     latents = latents.select(_demonstrated(latents.source, config.demonstrations))
     where = join(footage.source, footage.frame_index, latents.source, latents.frame_index)
@@ -80,6 +88,8 @@ def gather(
             f"expected at least 2. Label source {_first(labels.sources)!r}, video source "
             f"{_first(latents.source)!r}: both must be the video's path below the ingested folder"
         )
+    if labels.kind == "discrete":
+        _expect_single_frames(latents.select(known))
     usable = labels.select(label_of[known & train])
     if config.labels_episodes is not None:
         budget = usable.budget_episodes(config.labels_episodes, seed)
@@ -97,6 +107,18 @@ def gather(
         known=known,
         labelled=budget.locate(latents.source, latents.frame_index) >= 0,
     )
+
+
+def _expect_single_frames(labelled: Latents) -> None:
+    longer = np.flatnonzero(labelled.horizon_frames > 1)
+    if len(longer):
+        row = longer[0]
+        first, span = labelled.frame_index[row], labelled.horizon_frames[row]
+        raise UserError(
+            f"labels: {len(longer)} of {len(labelled)} labelled transitions span more than one frame of their "
+            f"video, such as frames {first} to {first + span} of {labelled.source[row]}; expected one choice per "
+            f"transition: ingest at the video's own rate, rate_hz={span / labelled.dt_s[row]:g}"
+        )
 
 
 def _demonstrated(source: np.ndarray, pattern: str) -> np.ndarray:

@@ -10,7 +10,6 @@ Every arm of the comparison uses this network. Those that clone a whole video ta
 the one that has the few labels alone stops where held-out ones say so (`supervised.fit`).
 """
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,19 +19,23 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
+from pydantic import Field, model_validator
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from genie_lite.adapt.card import read_card
 from genie_lite.adapt.footage import Footage
-from genie_lite.adapt.supervised import ActionReader, ActionSpace, FitConfig, Progress, fit, predict
+from genie_lite.adapt.setting import Setting
+from genie_lite.adapt.supervised import ActionReader, ActionSpace, Examples, FitConfig, fit
 from genie_lite.config import parse
 from genie_lite.data.loader import to_frames
 from genie_lite.errors import UserError
 from genie_lite.files import sha256_of, write_bytes, write_json
-from genie_lite.nn.attention import Attention
+from genie_lite.nn.attention import Attention, check_heads
 from genie_lite.nn.patch import grid_of, patchify
 
 FORMAT = 1
+CARD_KEYS = {"actions": dict, "frame_hw": list, "config": dict, "sha256": str, "about": dict}
 NORMALISER = ("pixel_mean", "pixel_std", "action_mean", "action_std")
 
 # frames (uint8 `b t h w c`, the newest last) and a generator -> actions (int64 `b`)
@@ -42,11 +45,29 @@ PolicyFn = Callable[[np.ndarray, torch.Generator], np.ndarray]
 class PolicyConfig(FitConfig):
     """Shape and training of a policy."""
 
-    patch: int = 8  # pixels
-    merge: int = 2  # patches down and across that become one row; 1 keeps every patch
-    width: int = 128
-    depth: int = 3
-    heads: int = 4
+    patch: int = Field(default=8, ge=1)  # pixels
+    merge: int = Field(default=2, ge=1)  # patches down and across that become one row; 1 keeps every patch
+    width: int = Field(default=128, ge=1)  # a multiple of twice the heads
+    depth: int = Field(default=3, ge=1)
+    heads: int = Field(default=4, ge=1)
+
+    @model_validator(mode="after")
+    def _heads_share_the_width(self) -> "PolicyConfig":
+        check_heads(self.width, self.heads)
+        return self
+
+    def check_frame(self, frame_hw: tuple[int, int]) -> None:
+        """See whether such frames can be cut into merged patches.
+
+        Raises:
+            UserError: they cannot.
+        """
+        side = self.patch * self.merge
+        if frame_hw[0] % side or frame_hw[1] % side:
+            raise UserError(
+                f"adapt.policy: patch {self.patch} times merge {self.merge} is {side} pixels, which do not tile "
+                f"frames of {frame_hw[0]}x{frame_hw[1]}; choose a patch and a merge whose product divides both"
+            )
 
 
 class _Block(nn.Module):
@@ -102,43 +123,19 @@ class Policy(ActionReader):
 
 
 def fit_policy(
-    footage: Footage,
-    rows: np.ndarray,
-    target: Float[Tensor, "rows a"],
-    actions: ActionSpace,
-    config: PolicyConfig,
-    *,
-    seed: int,
-    device: str = "cpu",
-    progress: Progress | None = None,
-    episodes: np.ndarray | None = None,
+    footage: Footage, examples: Examples, actions: ActionSpace, config: PolicyConfig, setting: Setting
 ) -> Policy:
-    """Clone: at each row's frame, do what `target` says. See `supervised.fit`."""
-    frame_hw = (footage.frames.shape[1], footage.frames.shape[2])
+    """Clone: at each row's frame, do what the examples say. See `supervised.fit`."""
+    rows = examples.rows
     some = footage.frames[rows[:: max(1, len(rows) // 1000)]].astype(np.float32) / 255
 
     def build() -> Policy:
-        policy = Policy(config, frame_hw, actions)
+        policy = Policy(config, footage.frame_hw, actions)
         policy.pixel_mean.copy_(torch.from_numpy(some.mean(axis=(0, 1, 2))))
         policy.pixel_std.copy_(torch.from_numpy(some.std(axis=(0, 1, 2))).clamp_min(0.02))
         return policy
 
-    return fit(
-        build,
-        lambda chosen: footage.ending_at(chosen, config.context),
-        rows,
-        target,
-        config,
-        seed=seed,
-        device=device,
-        progress=progress,
-        episodes=episodes,
-    )
-
-
-def policy_actions(policy: Policy, footage: Footage, rows: np.ndarray) -> Float[Tensor, "rows a"]:
-    """What the policy would do at given rows: probabilities, or actions in their own units."""
-    return predict(policy, lambda chosen: footage.ending_at(chosen, policy.config.context), rows)
+    return fit(build, lambda chosen: footage.ending_at(chosen, config.context), examples, config, setting)
 
 
 def policy_fn(policy: Policy, temperature: float = 1.0) -> PolicyFn:
@@ -197,19 +194,12 @@ def read_policy_card(folder: Path) -> dict[str, Any]:
     """What is known of a saved policy.
 
     Raises:
-        UserError: no finished policy, or another format.
+        UserError: no finished policy, a damaged one, or another format.
     """
     path = folder / "policy.json"
     if not path.is_file():
         raise UserError(f"{folder}: no finished policy here (policy.json is missing); run adapt")
-    try:
-        card = json.loads(path.read_text())
-        version = card["format"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: not a policy's card; expected JSON with 'format'") from error
-    if version != FORMAT:
-        raise UserError(f"{path}: format {version}, this version reads {FORMAT}; run adapt again")
-    return card
+    return read_card(path, "a policy's card", FORMAT, CARD_KEYS, "run adapt again")
 
 
 def load_policy(folder: Path) -> Policy:
@@ -221,8 +211,20 @@ def load_policy(folder: Path) -> Policy:
     card, path = read_policy_card(folder), folder / "policy.safetensors"
     if not path.is_file() or sha256_of(path) != card["sha256"]:
         raise UserError(f"{path}: missing, or not the file that policy.json describes; copy the whole folder")
-    config = parse(card["config"], PolicyConfig, str(folder / "policy.json"))
-    actions = ActionSpace(card["actions"]["kind"], tuple(card["actions"]["names"]))
-    policy = Policy(config, (card["frame_hw"][0], card["frame_hw"][1]), actions)
-    policy.load_state_dict(load_file(path), strict=True)
+    try:
+        policy = _policy_of(card, str(folder / "policy.json"))
+        policy.load_state_dict(load_file(path), strict=True)
+    except UserError:
+        raise
+    except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"{folder / 'policy.json'}: does not describe the weights beside it; delete it and run adapt again"
+        ) from error
     return policy.eval()
+
+
+def _policy_of(card: Mapping[str, Any], where: str) -> Policy:
+    """A policy of the shape that a card tells, without its weights."""
+    actions = ActionSpace(card["actions"]["kind"], tuple(card["actions"]["names"]))
+    height, width = card["frame_hw"]
+    return Policy(parse(card["config"], PolicyConfig, where), (height, width), actions)

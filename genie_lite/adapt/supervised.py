@@ -2,15 +2,16 @@
 
 The policy and the inverse model differ in what they may look at, not in how they learn: same loss, same
 schedule, same normaliser. Whoever learns from the few labels alone stops where held-out ones of them say so
-(`stopping.py`), as ours does; whoever clones a whole video takes all steps. So no arm of the comparison wins
-by a better trainer, or because another learnt its labels by heart.
+(`stopping.py`); whoever clones a whole video takes all steps. So no arm of the comparison loses because it
+learnt its labels by heart. The care is not the same, though: the mapping of latent actions, which is cheap, is
+chosen on five folds of the labels, with up to forty looks; a network here by one held-out fifth, with eight.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Generic, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -19,12 +20,12 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
+from genie_lite.adapt.setting import Setting
 from genie_lite.adapt.stopping import Stop, best_stop, held_out, looks
 from genie_lite.config import Config
 
 Kind = Literal["discrete", "continuous"]
 FramesAt = Callable[[np.ndarray], Tensor]  # rows of the footage -> frames `b t c h w`
-Progress = Callable[[int, int], None]  # (done, total)
 Look = Callable[[int, "ActionReader"], None]  # (steps done, the network so far)
 PREDICT_BATCH = 256
 
@@ -76,46 +77,127 @@ class ActionReader(nn.Module, ABC):
             return out.softmax(dim=1)
         return out * self.action_std + self.action_mean
 
+    def normalised(self, target: Float[Tensor, "b a"]) -> Float[Tensor, "b a"]:
+        """What `forward` should say for `answer` to say `target`: probabilities stay as they are."""
+        if self.actions.kind == "discrete":
+            return target
+        return (target - self.action_mean) / self.action_std
+
 
 ReaderT = TypeVar("ReaderT", bound=ActionReader)
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What to learn from.
+
+    rows: of the footage. target: probabilities of the actions, or the action in its own units, one each.
+    episodes: of each row. Where given, some of them are held out first, to learn how long to train.
+    """
+
+    rows: np.ndarray
+    target: Float[Tensor, "rows a"]
+    episodes: np.ndarray | None = None
+
+    def of(self, kept: np.ndarray) -> "Examples":
+        """Those of a mask, to be learnt as they are."""
+        return Examples(self.rows[kept], self.target[torch.from_numpy(kept)])
 
 
 def fit(
     build: Callable[[], ReaderT],
     frames_at: FramesAt,
-    rows: np.ndarray,
-    target: Float[Tensor, "rows a"],
+    examples: Examples,
     config: FitConfig,
-    *,
-    seed: int,
-    device: str = "cpu",
-    progress: Progress | None = None,
-    episodes: np.ndarray | None = None,
+    setting: Setting,
 ) -> ReaderT:
-    """Train a network to say `target` at `rows`, for all steps or for as many as held-out episodes like.
+    """Train a network to say what the examples say, for all steps or for as many as held-out episodes like.
+
+    Where the examples name their episodes, one network is trained without some of them, for at most
+    `config.passes` over the labels, to learn after how many steps it does best there. The one that is returned
+    is trained on all examples for that many steps of the same schedule, and says so in `stop`.
 
     Args:
         build: makes the network, with weights drawn from torch's global generator.
         frames_at: what the network sees at each row.
-        rows: where to learn.
-        target: probabilities of the actions, or the action in its own units.
+        examples: what to learn.
         config: how.
-        seed: of the initial weights and of the batches; nothing else is random.
-        device: where to train.
-        progress: called with (steps done, steps) after every step.
-        episodes: of each row. Where given, one network is trained without some of them, for at most
-            `config.passes` over the labels, to learn after how many steps it does best there. The one that
-            is returned is trained on all rows for that many steps of the same schedule, and says so in `stop`.
+        setting: its seed draws the initial weights and the batches; nothing else is random.
     """
-    assert len(rows) == len(target) > 0
-    if episodes is None:
-        return _train(build, frames_at, rows, target, config, config.steps, seed, device, progress)
-    most = min(config.steps, max(1, round(config.passes * len(rows) / config.batch)))
-    config = config.model_copy(update={"steps": most})
-    stop = _choose_stop(build, frames_at, rows, target, config, seed, device, progress, episodes)
-    reader = _train(build, frames_at, rows, target, config, stop.steps, seed, device, progress)
+    assert len(examples.rows) == len(examples.target) > 0
+    if examples.episodes is None:
+        return _Course(build, frames_at, config, setting).train(examples, config.steps)
+    most = min(config.steps, max(1, round(config.passes * len(examples.rows) / config.batch)))
+    course = _Course(build, frames_at, config.model_copy(update={"steps": most}), setting)
+    stop = course.choose_stop(examples, held_out(examples.episodes, setting.seed))
+    reader = course.train(examples, stop.steps)
     reader.stop = stop
     return reader
+
+
+@dataclass(frozen=True)
+class _Course(Generic[ReaderT]):
+    """A way of training, to be gone through with one set of examples or another; see `fit`."""
+
+    build: Callable[[], ReaderT]
+    frames_at: FramesAt
+    config: FitConfig
+    setting: Setting
+
+    def choose_stop(self, examples: Examples, unseen: np.ndarray) -> Stop:
+        """Train without the examples of a mask, and look at them now and then."""
+        hidden = examples.of(unseen)
+        when = looks(self.config.steps)
+        losses: dict[int, float] = {}
+
+        def look(step: int, reader: ActionReader) -> None:
+            if step in when:
+                losses[step] = loss_at(reader, self.frames_at, hidden.rows, hidden.target)
+
+        self.train(examples.of(~unseen), self.config.steps, look)
+        return best_stop(losses, self.config.steps)
+
+    def train(self, examples: Examples, num_steps: int, look: Look | None = None) -> ReaderT:
+        """The first `num_steps` steps of the schedule; `look` is called after each."""
+        reader = self._new_reader(examples.target)
+        target = reader.normalised(examples.target)
+        reader.to(self.setting.device).train()
+        generator = torch.Generator().manual_seed(self.setting.seed)
+        optimizer = torch.optim.AdamW(
+            reader.parameters(), lr=self.config.lr, weight_decay=self.config.weight_decay, fused=True
+        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: _share_of_peak(step, self.config)
+        )
+        for step in range(1, num_steps + 1):
+            drawn = torch.randint(len(examples.rows), (self.config.batch,), generator=generator)
+            loss = self._loss(reader, examples.rows[drawn.numpy()], target[drawn])
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(reader.parameters(), self.config.clip_norm)
+            optimizer.step()
+            schedule.step()
+            self.setting.tell(step, num_steps)
+            if look is not None:
+                look(step, reader)
+        return reader.eval()
+
+    def _new_reader(self, target: Tensor) -> ReaderT:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.setting.seed)
+            reader = self.build()
+        if reader.actions.kind == "continuous":
+            reader.action_mean.copy_(target.mean(dim=0))
+            reader.action_std.copy_(target.std(dim=0, unbiased=False).clamp_min(1e-4))
+        return reader
+
+    def _loss(self, reader: ReaderT, rows: np.ndarray, target: Tensor) -> Tensor:
+        frames = self.frames_at(rows).to(self.setting.device)
+        low = self.config.precision == "bf16-mixed"
+        with torch.autocast(frames.device.type, torch.bfloat16) if low else nullcontext():
+            out = reader(frames)
+        target = target.to(frames.device)
+        return F.cross_entropy(out, target) if reader.actions.kind == "discrete" else F.mse_loss(out, target)
 
 
 def loss_at(
@@ -128,76 +210,6 @@ def loss_at(
     return float(((answer - target) / reader.action_std.cpu()).square().mean())
 
 
-def _choose_stop(
-    build: Callable[[], ReaderT],
-    frames_at: FramesAt,
-    rows: np.ndarray,
-    target: Tensor,
-    config: FitConfig,
-    seed: int,
-    device: str,
-    progress: Progress | None,
-    episodes: np.ndarray,
-) -> Stop:
-    """Train without the held-out episodes, and look at them now and then."""
-    unseen = held_out(episodes, seed)
-    losses: dict[int, float] = {}
-    when = looks(config.steps)
-
-    def look(step: int, reader: ActionReader) -> None:
-        if step in when:
-            losses[step] = loss_at(reader, frames_at, rows[unseen], target[torch.from_numpy(unseen)])
-
-    seen = torch.from_numpy(~unseen)
-    _train(build, frames_at, rows[~unseen], target[seen], config, config.steps, seed, device, progress, look)
-    return best_stop(losses, config.steps)
-
-
-def _train(
-    build: Callable[[], ReaderT],
-    frames_at: FramesAt,
-    rows: np.ndarray,
-    target: Tensor,
-    config: FitConfig,
-    num_steps: int,
-    seed: int,
-    device: str,
-    progress: Progress | None,
-    look: Look | None = None,
-) -> ReaderT:
-    """The first `num_steps` steps of the schedule; `look` is called after each."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        reader = build()
-    if reader.actions.kind == "continuous":
-        reader.action_mean.copy_(target.mean(dim=0))
-        reader.action_std.copy_(target.std(dim=0, unbiased=False).clamp_min(1e-4))
-        target = (target - reader.action_mean) / reader.action_std
-    reader.to(device).train()
-    generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.AdamW(
-        reader.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
-    )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _share_of_peak(step, config))
-    low = config.precision == "bf16-mixed"
-    for step in range(num_steps):
-        drawn = torch.randint(len(rows), (config.batch,), generator=generator)
-        frames = frames_at(rows[drawn.numpy()]).to(device)
-        with torch.autocast(frames.device.type, torch.bfloat16) if low else nullcontext():
-            out = reader(frames)
-        loss = _loss(out, target[drawn].to(device), reader.actions.kind)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(reader.parameters(), config.clip_norm)
-        optimizer.step()
-        schedule.step()
-        if progress is not None:
-            progress(step + 1, num_steps)
-        if look is not None:
-            look(step + 1, reader)
-    return reader.eval()
-
-
 def predict(reader: ActionReader, frames_at: FramesAt, rows: np.ndarray) -> Float[Tensor, "rows a"]:
     """The network's answers at given rows, in small batches; on the CPU."""
     parts = [
@@ -205,10 +217,6 @@ def predict(reader: ActionReader, frames_at: FramesAt, rows: np.ndarray) -> Floa
         for start in range(0, len(rows), PREDICT_BATCH)
     ]
     return torch.cat(parts) if parts else torch.zeros(0, len(reader.actions.names))
-
-
-def _loss(out: Tensor, target: Tensor, kind: Kind) -> Tensor:
-    return F.cross_entropy(out, target) if kind == "discrete" else F.mse_loss(out, target)
 
 
 def _share_of_peak(step: int, config: FitConfig) -> float:

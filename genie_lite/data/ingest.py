@@ -7,7 +7,8 @@ a shard is closed at the first source that fills it, and a small file in `.inges
 rows of its sources) declares it finished. `shards.json` comes last.
 
 Which sources are tested is drawn by the hash of their names, before anything is read. Only where nothing that
-was drawn for a side can be used does a source of the other side stand in (`moved_from` in its row).
+was drawn for a side can be used does a source of the other side stand in (`moved_from` in its row). Of files
+with the same content one is used and the others are filtered, so that none is on both sides.
 
 A sample is `{key}.mp4` and `{key}.json`:
 
@@ -45,7 +46,7 @@ from genie_lite.data.shards import (
     parse_shard,
     read_index,
 )
-from genie_lite.data.sources import Source, find_moves, find_sources, key_of
+from genie_lite.data.sources import Source, find_moves, find_sources, find_twins, key_of
 from genie_lite.errors import UserError
 from genie_lite.files import write_bytes
 
@@ -53,6 +54,7 @@ __all__ = ["IngestConfig", "IngestSummary", "ingest"]
 
 WORK_FOLDER = ".ingest"
 PLAN_FILE = "plan.json"
+TWINS_FILE = "twins.json"
 MOVES_FILE = "moves.json"
 
 Progress = Callable[[int, int], None]
@@ -128,24 +130,30 @@ class _Job:
     def run(self, num_workers: int | None, *, is_drawn: bool) -> list[_Part]:
         """All parts, those of an interrupted run included; `is_drawn`: nobody chose the test sources."""
         num_children = min(num_workers or os.cpu_count() or 1, len(self._plan))
+        twins = self._decided(TWINS_FILE, lambda: find_twins(self._plan))
+        plan = [replace(source, twin=twins.get(source.name)) for source in self._plan]
         with _Readers(self._config, num_children, self._work) as readers:
-            plan = self._settled(readers) if is_drawn else self._plan
+            plan = self._settled(plan, readers) if is_drawn else plan
             return [part for split in ("train", "test") for part in self._run_split(split, plan, readers)]
 
-    def _settled(self, readers: "_Readers") -> list[Source]:
-        """The plan with a usable source on either side; once found, it holds for every later start."""
-        if all(source.split == "train" for source in self._plan):
-            return self._plan
-        file = self._work / MOVES_FILE
-        if not file.is_file():
-            write_bytes(file, json.dumps(find_moves(self._plan, readers.is_usable)).encode())
-        moves = json.loads(file.read_text())
+    def _settled(self, plan: list[Source], readers: "_Readers") -> list[Source]:
+        """The plan with a usable source on either side."""
+        if all(source.split == "train" for source in plan):
+            return plan
+        moves = self._decided(MOVES_FILE, lambda: find_moves(plan, readers.is_usable))
         return [
             replace(source, split=moves[source.name], moved_from=source.split)
             if source.name in moves
             else source
-            for source in self._plan
+            for source in plan
         ]
+
+    def _decided(self, file: str, decide: Callable[[], dict[str, str]]) -> dict[str, str]:
+        """What was decided at the first start, which holds for every later one."""
+        path = self._work / file
+        if not path.is_file():
+            write_bytes(path, json.dumps(decide()).encode())
+        return json.loads(path.read_text())
 
     def _run_split(self, split: str, plan: list[Source], readers: "_Readers") -> list[_Part]:
         sources = [source for source in plan if source.split == split]
@@ -239,6 +247,8 @@ class _Readers:
     def _read(self, source: Source) -> Result:
         if source.fault is not None:
             return Result(source.fault)
+        if source.twin is not None:
+            return Result(None, complaint=f"duplicate of {source.twin}")
         sandbox = self._idle.get()
         try:
             return sandbox.read(source.path)

@@ -15,7 +15,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -197,21 +197,26 @@ def read_labels(path: Path) -> Labels:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path}: not a readable Parquet file: {' '.join(str(error).split())}") from error
-    about = json.loads((table.schema.metadata or {}).get(METADATA_KEY, b"{}"))
+    about = _about(table)
     missing = [name for name in COLUMNS if name not in table.column_names]
-    if missing or about.get("kind") not in ("discrete", "continuous") or "names" not in about:
+    if missing or about.get("kind") not in ("discrete", "continuous") or not _are_names(about.get("names")):
         raise UserError(
             f"{path}: not a label file: columns are {table.column_names}, expected {list(COLUMNS)} and the "
             "file metadata 'genie_lite'; write it with genie_lite.data.labels.write_labels"
         )
-    return _checked(
-        np.asarray(table["source"].to_pylist(), dtype=str),
-        table["frame_index"].to_numpy().astype(np.int64),
-        _actions(table["action"], about["kind"], len(about["names"]), str(path)),
-        about["kind"],
-        tuple(about["names"]),
-        str(path),
-    )
+    for name in COLUMNS:
+        if table[name].null_count:
+            raise UserError(f"{path}: {table[name].null_count} rows have no {name}; leave such rows out")
+    try:
+        frame_index = table["frame_index"].cast(pa.int64()).to_numpy()
+        action = _actions(table["action"], about["kind"], len(about["names"]), str(path))
+    except (pa.ArrowException, AttributeError) as error:
+        raise UserError(
+            f"{path}: frame_index is {table['frame_index'].type}, action is {table['action'].type}; expected "
+            f"int64 and {'int64' if about['kind'] == 'discrete' else 'list<float32>'}"
+        ) from error
+    sources = np.asarray(table["source"].to_pylist(), dtype=str)
+    return _checked(sources, frame_index, action, about["kind"], tuple(about["names"]), str(path))
 
 
 def join_labels(parts: Sequence[Labels]) -> Labels:
@@ -236,15 +241,26 @@ def join_labels(parts: Sequence[Labels]) -> Labels:
     )
 
 
+def _about(table: pa.Table) -> dict[str, Any]:
+    """What the file says of its actions, nothing where that cannot be read."""
+    try:
+        about = json.loads((table.schema.metadata or {}).get(METADATA_KEY, b"{}"))
+    except ValueError:
+        return {}
+    return about if isinstance(about, dict) else {}
+
+
 def _actions(column: pa.ChunkedArray, kind: Kind, width: int, where: str) -> np.ndarray:
-    if column.null_count:
-        raise UserError(f"{where}: {column.null_count} rows have no action; leave such rows out")
     if kind == "discrete":
-        return column.to_numpy().astype(np.int64)
-    flat = column.combine_chunks().flatten().to_numpy()
+        return column.cast(pa.int64()).to_numpy()
+    flat = column.combine_chunks().flatten().cast(pa.float32()).to_numpy()
     if len(flat) != len(column) * width:
         raise UserError(f"{where}: actions of different lengths; expected {width} numbers in every row")
-    return flat.astype(np.float32).reshape(len(column), width)
+    return flat.reshape(len(column), width)
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
 def _checked(
@@ -257,6 +273,8 @@ def _checked(
 ) -> Labels:
     if not len(sources) == len(frame_index) == len(action):
         raise UserError(f"{where}: {len(sources)} sources, {len(frame_index)} frames, {len(action)} actions")
+    if len(frame_index) and frame_index.min() < 0:
+        raise UserError(f"{where}: frame {frame_index.min()} of a video; frames count from 0")
     if kind == "continuous" and (action.ndim != 2 or action.shape[1] != len(names)):
         raise UserError(
             f"{where}: actions of shape {action.shape}, expected (rows, {len(names)}) for its names"

@@ -22,7 +22,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from genie_lite.data.labels import Labels
-from genie_lite.data.video import BadVideo, probe
+from genie_lite.data.sandbox import Sandbox
+from genie_lite.data.segment import IngestConfig
 from genie_lite.errors import UserError
 
 VERSIONS = ("v2.0", "v2.1")
@@ -81,7 +82,7 @@ def read_labels(root: Path, camera: str | None = None) -> Labels:
 
 
 def read(root: Path, camera: str | None = None) -> RobotData:
-    """Read a dataset's episodes without decoding a frame.
+    """Read a dataset's episodes without decoding a frame; headers of videos are read in a child process.
 
     Args:
         root: the folder that holds `meta/info.json`.
@@ -96,13 +97,14 @@ def read(root: Path, camera: str | None = None) -> RobotData:
     names = _action_names(info, root)
     good: list[Episode] = []
     bad: list[tuple[str, str]] = []
-    for index, length in _listed(root):
-        source, table = _paths(info, index, camera, root)
-        reason_or_action = _read_action(root / table, root / source, length, len(names))
-        if isinstance(reason_or_action, str):
-            bad.append((source, reason_or_action))
-        else:
-            good.append(Episode(source, root / source, reason_or_action))
+    with Sandbox(IngestConfig()) as sandbox:
+        for index, length in _listed(root):
+            source, table = _paths(info, index, camera, root)
+            reason_or_action = _read_action(root / table, root / source, length, len(names), sandbox)
+            if isinstance(reason_or_action, str):
+                bad.append((source, reason_or_action))
+            else:
+                good.append(Episode(source, root / source, reason_or_action))
     if not good:
         first = f"; the first: {bad[0][0]}: {bad[0][1]}" if bad else ""
         raise UserError(f"{root}: no usable episode among {len(bad)}{first}")
@@ -189,7 +191,7 @@ def _paths(info: dict[str, Any], index: int, camera: str, root: Path) -> tuple[s
     return video.as_posix(), data.as_posix()
 
 
-def _read_action(table: Path, video: Path, length: int, width: int) -> np.ndarray | str:
+def _read_action(table: Path, video: Path, length: int, width: int, sandbox: Sandbox) -> np.ndarray | str:
     """The actions of one episode, or why it cannot be used."""
     if not video.is_file():
         return "the video file is missing"
@@ -197,11 +199,12 @@ def _read_action(table: Path, video: Path, length: int, width: int) -> np.ndarra
         return "the data file is missing"
     try:
         rows = pq.read_table(table, columns=["frame_index", "action"])
-        num_frames = probe(video).num_frames
     except (pa.ArrowException, OSError) as error:
         return f"unreadable: {' '.join(str(error).split())}"
-    except BadVideo as error:
-        return f"unreadable: {error.reason}"
+    header = sandbox.read_header(video)
+    if header.fault is not None:
+        return f"unreadable: {header.fault}"
+    num_frames = header.figures["num_frames"]
     if len(rows) != length:
         return f"{len(rows)} rows in the data file, meta/episodes.jsonl says {length}"
     if num_frames not in (None, length):

@@ -3,10 +3,10 @@
 A `Sandbox` keeps one child over many files and starts another when it has died. Parent and child speak
 over a socket in messages of JSON and of plain bytes:
 
-    parent  {"path", "config"}
+    parent  {"path", "config"}                      or {"path"} alone, for what the header says
     child   {"kind": "alive"}                       about once a second while it decodes
             {"kind": "segment", ...} then the mp4   once per segment
-            {"kind": "done", "fault", "figures"}    fault is null, or why the file cannot be used
+            {"kind": "done", "fault", "complaint", "figures"}    null and null, or why the file cannot be used
 
 However long a video is, neither holds more of it in memory than a segment and `SPOOL_BYTES`. How much a
 hostile one can take is bounded here in memory and in time, and in `video` in pixels and in frames.
@@ -101,17 +101,23 @@ class Sandbox:
     def read(self, path: Path) -> Result:
         """Read one file; whatever is wrong with it is told in the result, which the caller closes."""
         spool = tempfile.SpooledTemporaryFile(SPOOL_BYTES, dir=self._folder and str(self._folder))  # noqa: SIM115
-        result = self._read(path, cast(IO[bytes], spool))
+        request = {"path": str(path), "config": self._config.model_dump(mode="json")}
+        result = self._ask(request, cast(IO[bytes], spool))
         if not result.segments:
             spool.close()
         return result
 
-    def _read(self, path: Path, spool: IO[bytes]) -> Result:
+    def read_header(self, path: Path) -> Result:
+        """What one file says of itself, without decoding a frame; the figures are those of `VideoInfo`."""
+        with tempfile.SpooledTemporaryFile() as nothing:
+            return self._ask({"path": str(path)}, cast(IO[bytes], nothing))
+
+    def _ask(self, request: dict[str, Any], spool: IO[bytes]) -> Result:
         connection = self._connected()
         end_s = time.monotonic() + self.patience_s
         found: list[Encoded] = []
         try:
-            connection.send_bytes(_pack({"path": str(path), "config": self._config.model_dump(mode="json")}))
+            connection.send_bytes(_pack(request))
             while True:
                 message = json.loads(self._receive(connection, end_s))
                 if message["kind"] == "segment":
@@ -203,15 +209,30 @@ def _serve(connection: Connection) -> None:
     """The child's life: answer requests until the parent is gone."""
     while True:
         request = json.loads(connection.recv_bytes())
-        config = IngestConfig.model_validate(request["config"])
-        _answer(Path(request["path"]), config, connection)
+        path, figures, complaint, fault = Path(request["path"]), {}, None, None
+        try:
+            if "config" in request:
+                config = IngestConfig.model_validate(request["config"])
+                complaint = _send_segments(path, config, connection, figures)
+            else:
+                figures = dataclasses.asdict(probe(path))
+        except BadVideo as error:
+            fault = error.reason
+        except BadPicture as error:
+            fault = str(error)
+        except MemoryError:
+            fault = "not enough memory to decode it"
+        done = {"kind": "done", "fault": fault, "complaint": complaint, "figures": figures}
+        connection.send_bytes(_pack(done))
 
 
-def _answer(path: Path, config: IngestConfig, connection: Connection) -> None:
-    tally, figures, fault = Tally(), {}, None
-    pulse = _Pulse(connection)
+def _send_segments(
+    path: Path, config: IngestConfig, connection: Connection, figures: dict[str, Any]
+) -> str | None:
+    """Send the segments of a file and fill in its figures, as far as it can be read; returns the complaint."""
+    tally, pulse = Tally(), _Pulse(connection)
     try:
-        figures = _figures(path, pulse)
+        figures.update(_figures(path, pulse))
         for segment in segments(path, config, tally, on_frame=pulse):
             about = {
                 "source_frames": segment.source_frames,
@@ -221,15 +242,9 @@ def _answer(path: Path, config: IngestConfig, connection: Connection) -> None:
             mp4 = encode_mp4(segment.frames, config.rate_hz, config.gop, config.crf, config.pixel_format)
             connection.send_bytes(_pack({"kind": "segment", "about": about}))
             connection.send_bytes(mp4)
-    except BadVideo as error:
-        fault = error.reason
-    except BadPicture as error:
-        fault = str(error)
-    except MemoryError:
-        fault = "not enough memory to decode it"
-    complaint = None if fault else tally.complaint(config)
-    done = {"fault": fault, "complaint": complaint, "figures": figures | dataclasses.asdict(tally)}
-    connection.send_bytes(_pack({"kind": "done"} | done))
+    finally:
+        figures.update(dataclasses.asdict(tally))
+    return tally.complaint(config)
 
 
 def _figures(path: Path, pulse: "_Pulse") -> dict[str, Any]:

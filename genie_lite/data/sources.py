@@ -6,7 +6,7 @@ hangs on it, so it must not change with the machine or with the other files in t
 
 import hashlib
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +14,7 @@ from pathlib import Path
 from genie_lite.data import lerobot
 from genie_lite.data.video import SUFFIXES
 from genie_lite.errors import UserError
+from genie_lite.files import sha256_of
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,9 @@ class Source:
     """One video file.
 
     name: relative to the folder given, with forward slashes; unique. root: that folder. size: in bytes.
-    split: train or test. fault: why it is quarantined before anything is decoded. moved_from: the split it
-    was drawn for, where it stands in for sources that cannot be used.
+    split: train or test. fault: why it is quarantined before anything is decoded. twin: name of the source
+    with the same content that is used in its place. moved_from: the split it was drawn for, where it stands in
+    for sources that cannot be used.
     """
 
     path: Path
@@ -31,6 +33,7 @@ class Source:
     size: int
     split: str = "train"
     fault: str | None = None
+    twin: str | None = None
     moved_from: str | None = None
 
 
@@ -53,6 +56,30 @@ def find_sources(sources: Sequence[Path], test_sources: Sequence[Path], test_sha
     held = [replace(source, split="test") for source in test]
     all_sources = [*train, *held] if held else _hold_out(train, test_share)
     return sorted(all_sources, key=lambda source: source.name)
+
+
+def find_twins(plan: Sequence[Source]) -> dict[str, str]:
+    """Which sources have the content of another one, and of which: the same video under two names.
+
+    On both sides of the split it would be trained on and tested on; on one, it would count twice. Of several
+    a held-out one is kept, for it may have been chosen to be, and else the first by name. Only files of one
+    size are read, so that where there are no twins nothing is.
+    """
+    by_size: dict[int, list[Source]] = defaultdict(list)
+    for source in sorted(plan, key=lambda source: (source.split != "test", source.name)):
+        if source.fault is None and source.size:
+            by_size[source.size].append(source)
+    twins: dict[str, str] = {}
+    for alike in by_size.values():
+        kept: dict[str, str] = {}
+        for source in alike if len(alike) > 1 else []:
+            try:
+                name = kept.setdefault(sha256_of(source.path), source.name)
+            except OSError:
+                continue  # it is quarantined when its turn comes
+            if name != source.name:
+                twins[source.name] = name
+    return twins
 
 
 def find_moves(plan: Sequence[Source], is_usable: Callable[[Source], bool]) -> dict[str, str]:

@@ -26,13 +26,15 @@ from genie_lite.config import Config
 from genie_lite.data.labels import write_labels
 from genie_lite.data.video import write_mp4
 from genie_lite.envs.games import Game, game_of
+from genie_lite.envs.procgen import MAX_LEVEL
 from genie_lite.envs.protocol import Env, Planner, fill
 from genie_lite.errors import UserError
-from genie_lite.files import write_json
+from genie_lite.files import read_json, write_json
 
 NUM_ENVS = 64  # episodes recorded side by side
 GOP, CRF = 10, 10  # near-lossless, and cheap to seek in
 LABELS_FILE = "labels.parquet"
+ADVICE = "delete the recording's folder and record again"
 
 
 class RecordConfig(Config):
@@ -50,21 +52,31 @@ class RecordConfig(Config):
     seed: int = Field(default=0, ge=0)
     explore: float = Field(default=0.3, ge=0, le=1)
     wander: float = Field(default=0.0, ge=0, le=1)
-    max_frames: int = Field(
-        default=200, ge=2, le=500
-    )  # the engine itself ends an episode of Maze after 500 actions
+    # The engine itself ends an episode of Maze after 500 actions.
+    max_frames: int = Field(default=200, ge=2, le=500)
 
     @model_validator(mode="after")
     def _levels_suffice(self) -> "RecordConfig":
-        first, end = self.levels
-        if not 0 <= first < end:
-            raise ValueError(f"levels: expected first:end with 0 <= first < end, found {first}:{end}")
-        if self.episodes > end - first:
-            raise ValueError(
-                f"{self.episodes} episodes need as many levels, {first}:{end} are {end - first}; "
-                f"record fewer, or levels {first}:{first + self.episodes}"
-            )
+        check_levels("levels", self.levels, self.episodes)
         return self
+
+
+def check_levels(name: str, levels: tuple[int, int], num: int) -> None:
+    """Refuse a half-open range of levels that is none, or holds fewer than `num`.
+
+    Raises:
+        ValueError: says what was found and expected; `name` is the setting's.
+    """
+    first, end = levels
+    if not 0 <= first < end <= MAX_LEVEL + 1:
+        raise ValueError(
+            f"{name}: expected first:end with 0 <= first < end <= {MAX_LEVEL + 1}, found {first}:{end}"
+        )
+    if num > end - first:
+        raise ValueError(
+            f"{name}: {num} episodes need as many levels, {first}:{end} are {end - first}; "
+            f"record fewer, or levels {first}:{first + num}"
+        )
 
 
 @dataclass(frozen=True)
@@ -126,7 +138,7 @@ def record(
     summary = work / "summary.json"
     if summary.is_file() and all((out / _name(config, level)).is_file() for level in levels):
         tell(len(levels), len(levels))
-        return RecordSummary(**json.loads(summary.read_text()))
+        return RecordSummary(**read_json(summary, "a recording's summary", ADVICE))
     env = game.open(NUM_ENVS)  # always: CoinRun's expert tries as many plans as there are streams
     try:
         write_json(work / "config.json", json.loads(config.model_dump_json()))
@@ -210,7 +222,7 @@ def _finish(
     config: RecordConfig, out: Path, work: Path, levels: list[int], names: tuple[str, ...]
 ) -> RecordSummary:
     """Gather the parts into the label file; the summary, written last, says that all is there."""
-    parts = [json.loads(_part(work, level).read_text()) for level in levels]
+    parts = [read_json(_part(work, level), "an episode's actions", ADVICE) for level in levels]
     rows = [
         (_name(config, level), k)
         for level, part in zip(levels, parts, strict=True)
@@ -243,7 +255,7 @@ def _refuse_other(out: Path, work: Path, config: RecordConfig) -> None:
     path = work / "config.json"
     wanted = json.loads(config.model_dump_json())
     if path.is_file():
-        found = json.loads(path.read_text())
+        found = read_json(path, "a recording's settings", ADVICE)
         if differing := [key for key in wanted if found.get(key) != wanted[key]]:
             key = differing[0]
             raise UserError(

@@ -29,10 +29,6 @@ class Closeness:
     error: np.ndarray
     ssim: np.ndarray
 
-    def at(self, places: np.ndarray | tuple) -> "Closeness":
-        """The frames at an index, a mask or a slice."""
-        return Closeness(self.error[places], self.ssim[places])
-
 
 def compare(prediction: Float[Tensor, "*rows c h w"], target: Float[Tensor, "*rows c h w"]) -> Closeness:
     """Error and similarity of every frame; the results have the shape `rows`."""

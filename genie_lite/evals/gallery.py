@@ -7,7 +7,6 @@ panels/example-*.webp    held-out clips: what followed; the world with the clip'
 panels/gallery.json      what is there; written last
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +20,7 @@ from torch import Tensor
 from genie_lite.data.loader import Clip
 from genie_lite.errors import UserError
 from genie_lite.evals.pictures import animation_webp, sheet_webp, strip_png, tile, to_uint8
-from genie_lite.files import write_bytes, write_json
+from genie_lite.files import read_json, write_bytes, write_json
 from genie_lite.models.lam import LatentActionModel
 from genie_lite.models.tokenizer import VideoTokenizer
 from genie_lite.models.world import World
@@ -118,12 +117,12 @@ def read_gallery(folder: Path) -> dict[str, Any] | None:
     """The list that `write_gallery` left, None where there is none.
 
     Raises:
-        UserError: another format.
+        UserError: another format, or damaged.
     """
     path = folder / "gallery.json"
     if not path.is_file():
         return None
-    listed = json.loads(path.read_text())
+    listed = read_json(path, "a list of pictures", "delete evaluate.json and evaluate the run again")
     if listed.get("format") != FORMAT:
         raise UserError(
             f"{path}: format {listed.get('format')}, this version reads {FORMAT}; evaluate the run again"

@@ -21,7 +21,13 @@ Curves = Mapping[str, Mapping[str, Mapping[str, Sequence[Point]]]]
 
 SHOWN_HZ = 6.0  # films play no faster than this, or the eye cannot compare them
 CLEAR = 2 / 3  # a code whose commonest action is rarer than this has its two commonest shown
-OURS, PLAIN, CEILING, WRONG = range(4)  # colours of lines, see the style sheet
+OURS, PLAIN, CEILING, RIVAL = range(4)  # colours of lines, see the style sheet
+COLOURS = {
+    OURS: "ours",
+    RIVAL: "rival, the same few labels",
+    CEILING: "ceiling, all labels",
+    PLAIN: "baseline",
+}
 
 PIPELINE = (
     "record",
@@ -45,8 +51,8 @@ PROBE_ARMS = {
     "random_lam_embedding": ("Untrained network, embedding", PLAIN),
     "adapted": ("Decoded by adapt, few labels", OURS),
     "adapted_change": ("Decoded as a change of the action before", OURS),
-    "supervised_few": ("Inverse model, the same few labels", CEILING),
-    "supervised_few_change": ("… as a change, the same few labels", CEILING),
+    "supervised_few": ("Inverse model, the same few labels", RIVAL),
+    "supervised_few_change": ("… as a change, the same few labels", RIVAL),
     "supervised": ("Inverse model, all labels", CEILING),
     "supervised_change": ("… as a change, all labels", CEILING),
 }
@@ -54,10 +60,9 @@ POLICY_ARMS = {
     "latent": ("From latent actions", OURS),
     "random": ("Random play", PLAIN),
     "blind": ("Always the same move, blind", PLAIN),
-    "bc": ("Cloned from the same labels", WRONG),
-    "idm": ("Inverse model on the same labels", WRONG),
+    "bc": ("Cloned from the same labels", RIVAL),
+    "idm": ("Inverse model on the same labels", RIVAL),
     "oracle": ("Cloned from all labels", CEILING),
-    "expert": ("The recorded player", CEILING),
 }
 STRIPS = {"recorded": "Recorded", "tokenizer": "Tokenizer", "lam": "Latent action model, one frame ahead"}
 EXAMPLES = {
@@ -335,6 +340,7 @@ def _probes(tree: Tree) -> dict[str, Any] | None:
         tables.append(_arms("Balanced accuracy", tree["probe_balanced"], PROBE_ARMS, in_percent=True))
     return {
         "tables": tables,
+        "legend": _legend(tables),
         "groups": [
             table
             for table in (
@@ -376,7 +382,21 @@ def _policies(tree: Tree) -> dict[str, Any] | None:
         title = f"Solved, of the {count(episodes)} levels where the blind player fails"
         tables.append(_arms(title, tree["policy_hard"], POLICY_ARMS, in_percent=True))
     gains = _gains(tree.get("policy_gain"), POLICY_ARMS, in_percent=True)
-    return {"tables": tables, "gains": gains} if tables else None
+    demonstrations = tree.get("policy_about", {}).get("demonstrations", "*")
+    if not tables:
+        return None
+    return {
+        "tables": tables,
+        "legend": _legend(tables),
+        "gains": gains,
+        "demonstrations": None if demonstrations == "*" else demonstrations,
+    }
+
+
+def _legend(tables: Sequence[Tree]) -> list[dict[str, Any]]:
+    """What the colours in some tables of arms mean."""
+    styles = {row["style"] for table in tables for row in table["rows"]}
+    return [{"style": style, "name": name} for style, name in COLOURS.items() if style in styles]
 
 
 def _gains(

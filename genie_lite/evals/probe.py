@@ -20,7 +20,7 @@ import torch
 from einops import rearrange
 
 from genie_lite.evals.interval import bootstrap, by_unit, mean_over
-from genie_lite.evals.transitions import Transitions
+from genie_lite.evals.transitions import ACTION, Transitions
 from genie_lite.evals.tree import to_tree
 from genie_lite.types import Interval
 
@@ -69,7 +69,12 @@ class ProbeScore:
 
     def tree(self) -> dict[str, Any]:
         """The sections `probe` and `probe_balanced`, `_groups`, `_change`, `_gain`, `_about` of the report."""
-        about = {"kind": self.kind, "train_transitions": self.num_train, "test_transitions": self.num_test}
+        about = {
+            "kind": self.kind,
+            "action": ACTION,
+            "train_transitions": self.num_train,
+            "test_transitions": self.num_test,
+        }
         sections = {
             "probe": self.score,
             "probe_balanced": self.balanced,

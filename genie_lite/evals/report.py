@@ -15,7 +15,7 @@ evaluate.json is one object, made of the `tree()` of each score:
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from genie_lite.evals.gallery import read_gallery
 from genie_lite.evals.page import Curves, render
 from genie_lite.evals.tree import to_tree
 from genie_lite.evals.verdict import judge
-from genie_lite.files import write_bytes, write_json
+from genie_lite.files import read_json, write_bytes, write_json
 
 FORMAT = 1
 STAGES = ("tokenizer", "lam", "dynamics")
@@ -36,13 +36,11 @@ def write_report(run: Path) -> dict[str, Any]:
     """Write report.json and report.html into a run's folder and return what report.json holds.
 
     Raises:
-        UserError: no such run, nothing finished in it, or figures that rest on other weights.
+        UserError: no such run, nothing finished in it, figures that rest on other weights, or a damaged file.
     """
     tree = collect(run)
     gallery = read_gallery(run / "panels")
-    pictures = (
-        {} if gallery is None else {name: (run / "panels" / name).read_bytes() for name in _names(gallery)}
-    )
+    pictures = {} if gallery is None else _read_pictures(run / "panels", _names(gallery))
     page = render(tree, gallery, pictures, read_curves(run))
     write_json(run / "report.json", tree)
     write_bytes(run / "report.html", page.encode())
@@ -96,24 +94,36 @@ def read_curves(run: Path) -> Curves:
 
 def _curves(path: Path) -> dict[str, dict[str, list[Point]]]:
     curves: dict[str, dict[str, list[Point]]] = defaultdict(lambda: defaultdict(list))
-    for line in path.read_text().splitlines():
-        row = json.loads(line)
+    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
+        if not line.endswith(b"\n"):
+            break  # the last one: training was ended while it wrote, or is writing now
+        try:
+            row = json.loads(line)
+            step, split = row.pop("step"), row.pop("split")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"{path}: line {number} is damaged, expected JSON with 'step' and 'split'; delete the line"
+            ) from error
         for name, value in row.items():
-            if name not in ("step", "split") and isinstance(value, int | float):
-                curves[row["split"]][name].append((row["step"], value))
+            if isinstance(value, int | float):
+                curves[split][name].append((step, value))
     return curves
 
 
 def _read_measurements(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
+    return read_json(path, "an object of measurements", "evaluate the run again")
+
+
+def _read_pictures(folder: Path, names: Sequence[str]) -> dict[str, bytes]:
     try:
-        measured = json.loads(path.read_text())
-    except ValueError as error:
-        raise UserError(f"{path}: not valid JSON: {error}; evaluate the run again") from error
-    if not isinstance(measured, dict):
-        raise UserError(f"{path}: expected an object of measurements; evaluate the run again")
-    return measured
+        return {name: (folder / name).read_bytes() for name in names}
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{error.filename}: missing, but gallery.json lists it; "
+            "delete evaluate.json and evaluate the run again, or copy the whole run"
+        ) from error
 
 
 def _stage(artifact: Artifact) -> dict[str, Any]:

@@ -1,4 +1,8 @@
-"""Labelled transitions: what a latent action model says about each, and the true action, side by side."""
+"""Labelled transitions: what a latent action model says about each, and the true action, side by side.
+
+The true action is the command at a transition's first frame, since a policy must act on what it sees there. A
+robot's later commands, until the next frame, are not asked for; a game's transition may have no more than one.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
@@ -9,7 +13,10 @@ import torch
 from genie_lite.data.labels import Labels
 from genie_lite.data.loader import to_frames
 from genie_lite.data.shards import Sample
+from genie_lite.errors import UserError
 from genie_lite.models.lam import LatentActionModel
+
+ACTION = "the command at frame k"  # of the transition k -> k + 1
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,9 @@ def label_transitions(
 
     A shot is encoded as a whole, so every code has seen as much of the past as the model can use. The action
     is the label of frame k; transitions without one are left out.
+
+    Raises:
+        UserError: a game's transition spans more than one frame of its video.
     """
     parts = [part for sample in samples if len((part := _of_shot(lam, sample, labels, device)).code)]
     if not parts:
@@ -67,6 +77,8 @@ def _of_shot(
     episode = np.full(len(native), sample.meta["source"])
     rows = labels.locate(episode, native)
     known = rows >= 0
+    if labels.kind == "discrete":
+        _expect_single_frames(sample, known)
     led_here = np.concatenate([[-1], rows[:-1]])
     return Transitions(
         code=code.index[0].cpu().numpy()[known],
@@ -77,6 +89,18 @@ def _of_shot(
         before=labels.action[led_here[known]],
         follows=(led_here >= 0)[known],
     )
+
+
+def _expect_single_frames(sample: Sample, known: np.ndarray) -> None:
+    native = np.asarray(sample.meta["source_frames"], dtype=np.int64)
+    longer = np.flatnonzero(known & (np.diff(native) > 1))
+    if len(longer):
+        first, last = native[longer[0]], native[longer[0] + 1]
+        raise UserError(
+            f"labels: a transition from frame {first} to {last} of {sample.meta['source']} has a label; expected "
+            "one frame of the video, and one choice, per transition: ingest at the video's own rate, "
+            f"rate_hz={sample.meta['source_rate_hz']:g}"
+        )
 
 
 def _empty(lam: LatentActionModel, labels: Labels) -> Transitions:

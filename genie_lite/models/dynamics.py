@@ -28,12 +28,13 @@ from pathlib import Path
 import torch
 from einops import repeat
 from jaxtyping import Bool, Float, Int
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from genie_lite.artifact import load_weights, read_artifact
 from genie_lite.config import Config, parse
 from genie_lite.losses import masked_cross_entropy
+from genie_lite.nn.attention import check_heads
 from genie_lite.nn.inject import Inject, InjectKind
 from genie_lite.nn.transformer import Past, STTransformer
 from genie_lite.types import Loss
@@ -42,12 +43,24 @@ from genie_lite.types import Loss
 class DynamicsConfig(Config):
     """Shape of a dynamics model; vocabulary and grid come from its parents."""
 
-    width: int = 256
-    depth: int = 6
-    heads: int = 4
+    width: int = Field(default=256, ge=2)
+    depth: int = Field(default=6, ge=1)
+    heads: int = Field(default=4, ge=1)
     window: int = Field(default=16, ge=2)  # frames that temporal attention reaches, the new one among them
     inject: InjectKind = "token"
-    corruption: float = 0.1  # largest share of past tokens replaced by random ones, drawn per clip
+    # Largest share of past tokens replaced by random ones, drawn per clip.
+    corruption: float = Field(default=0.1, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> "DynamicsConfig":
+        check_heads(self.width, self.heads)
+        return self
+
+
+# (first, every): these clips are every `every`-th of a batch, from `first` on. Random numbers are drawn for the
+# whole batch, so that those of a clip do not depend on how many processes share it out.
+Share = tuple[int, int]
+WHOLE: Share = (0, 1)
 
 
 class DynamicsSizes(Config):
@@ -68,7 +81,7 @@ class DynamicsSpec(Config):
 class DynamicsWeights(Config):
     """Weight of each term of the objective."""
 
-    cross_entropy: float = 1.0
+    cross_entropy: float = Field(default=1.0, gt=0)  # the only term
 
 
 @dataclass(frozen=True)
@@ -96,7 +109,11 @@ class DynamicsModel(nn.Module):
         self.to_logits = nn.Linear(config.width, self.sizes.vocabulary)
 
     def forward(
-        self, tokens: Int[Tensor, "b t n"], codes: Float[Tensor, "b k d"], generator: torch.Generator
+        self,
+        tokens: Int[Tensor, "b t n"],
+        codes: Float[Tensor, "b k d"],
+        generator: torch.Generator,
+        share: Share = WHOLE,
     ) -> DynamicsOutput:
         """Hide random tokens of frames 1 … t-1 and predict them.
 
@@ -104,10 +121,11 @@ class DynamicsModel(nn.Module):
             tokens: a clip of t frames.
             codes: vectors of its t - 1 latent actions.
             generator: the only source of randomness: mask ratios, masks, and in training corruption.
+            share: which clips of a batch these are, where processes share one out.
         """
-        masked = draw_mask(tokens[:, 1:], generator)
+        masked = draw_mask(tokens[:, 1:], generator, share)
         corruption = self.corruption if self.training else 0.0
-        clean = corrupt(tokens[:, :-1], corruption, self.sizes.vocabulary, generator)
+        clean = corrupt(tokens[:, :-1], corruption, self.sizes.vocabulary, generator, share)
         return DynamicsOutput(
             self.logits(clean, tokens[:, 1:].masked_fill(masked, self.mask_token), codes), masked
         )
@@ -188,22 +206,32 @@ def two_copies(num: int, window: int, device: torch.device | None = None) -> Boo
     return reads_clean | (torch.eye(2 * num, dtype=torch.bool, device=device) & ~is_clean[None, :])
 
 
-def draw_mask(tokens: Int[Tensor, "b k n"], generator: torch.Generator) -> Bool[Tensor, "b k n"]:
+def draw_mask(
+    tokens: Int[Tensor, "b k n"], generator: torch.Generator, share: Share = WHOLE
+) -> Bool[Tensor, "b k n"]:
     """Hide a share cos(π u / 2), u uniform, of each frame's tokens: at least one of every frame."""
     b, k, n = tokens.shape
-    ratio = torch.cos(0.5 * math.pi * torch.rand(b, k, 1, generator=generator))
-    rank = torch.rand(b, k, n, generator=generator).argsort(dim=-1).argsort(dim=-1)
+    first, every = share
+    ratio = torch.cos(0.5 * math.pi * torch.rand(b * every, k, 1, generator=generator)[first::every])
+    order = torch.rand(b * every, k, n, generator=generator)[first::every]
+    rank = order.argsort(dim=-1).argsort(dim=-1)
     return (rank < (ratio * n).ceil().clamp_min(1)).to(tokens.device)
 
 
 def corrupt(
-    tokens: Int[Tensor, "b k n"], most: float, vocabulary: int, generator: torch.Generator
+    tokens: Int[Tensor, "b k n"],
+    most: float,
+    vocabulary: int,
+    generator: torch.Generator,
+    share: Share = WHOLE,
 ) -> Int[Tensor, "b k n"]:
-    """Replace a share, uniform in [0, most] per clip, by random tokens: play meets its own mistakes."""
-    share = most * torch.rand(tokens.shape[0], 1, 1, generator=generator)
-    hit = (torch.rand(tokens.shape, generator=generator) < share).to(tokens.device)
-    noise = torch.randint(vocabulary, tokens.shape, generator=generator).to(tokens.device)
-    return torch.where(hit, noise, tokens)
+    """Replace a part, uniform in [0, most] per clip, by random tokens: play meets its own mistakes."""
+    b, k, n = tokens.shape
+    first, every = share
+    part = most * torch.rand(b * every, 1, 1, generator=generator)[first::every]
+    hit = torch.rand(b * every, k, n, generator=generator)[first::every] < part
+    noise = torch.randint(vocabulary, (b * every, k, n), generator=generator)[first::every]
+    return torch.where(hit.to(tokens.device), noise.to(tokens.device), tokens)
 
 
 def gumbel(generator: torch.Generator, *shape: int) -> Tensor:

@@ -31,12 +31,13 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from genie_lite.artifact import load_weights, read_artifact
 from genie_lite.config import Config, parse
 from genie_lite.losses import motion_loss, pixel_loss
+from genie_lite.nn.attention import check_heads
 from genie_lite.nn.features import FeatureConfig, PixelFeatures
 from genie_lite.nn.inject import Inject, InjectKind, prepend
 from genie_lite.nn.patch import grid_of, patchify, unpatchify
@@ -49,10 +50,10 @@ class LAMConfig(Config):
     """Shape of a latent action model."""
 
     frame_hw: tuple[int, int] = (64, 64)  # pixels; each side divisible by patch
-    patch: int = 16  # pixels; large patches are fast and enough to see what moved
-    width: int = 256
-    depth: int = 4  # blocks in the encoder, and as many in the decoder
-    heads: int = 4
+    patch: int = Field(default=16, ge=1)  # pixels; large patches are fast and enough to see what moved
+    width: int = Field(default=256, ge=2)
+    depth: int = Field(default=4, ge=1)  # blocks in the encoder, and as many in the decoder
+    heads: int = Field(default=4, ge=1)
     window: int = Field(default=2, ge=2)  # frames that the encoder's blocks reach; 2: the one before
     past_window: int = Field(default=1, ge=1)  # the decoder's; 1: it predicts from one frame and the code
     predict: Literal["frame", "change"] = "frame"  # the next frame anew, or what to add to the frame before
@@ -60,14 +61,20 @@ class LAMConfig(Config):
     code: CodeConfig = VQConfig(num_codes=8, dim=32, restart_below=1.0)
     features: FeatureConfig = PixelFeatures()  # what the decoder learns from
 
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> "LAMConfig":
+        grid_of(self.frame_hw, self.patch)
+        check_heads(self.width, self.heads)
+        return self
+
 
 class LAMWeights(Config):
     """Weight of each term of the objective."""
 
-    pixel: float = 1.0
-    motion: float = 0.0
-    features: float = 1.0  # of kind timm; pixels have none
-    commitment: float = 0.25
+    pixel: float = Field(default=1.0, ge=0)
+    motion: float = Field(default=0.0, ge=0)
+    features: float = Field(default=1.0, ge=0)  # of kind timm; pixels have none
+    commitment: float = Field(default=0.25, ge=0)
 
 
 @dataclass(frozen=True)

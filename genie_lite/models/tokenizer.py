@@ -18,12 +18,13 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from genie_lite.artifact import load_weights, read_artifact
 from genie_lite.config import Config, parse
 from genie_lite.losses import pixel_loss
+from genie_lite.nn.attention import check_heads
 from genie_lite.nn.patch import grid_of, patchify, unpatchify
 from genie_lite.nn.quantize import CodeConfig, Quantizer, VQConfig
 from genie_lite.nn.transformer import Past, STTransformer
@@ -34,19 +35,25 @@ class TokenizerConfig(Config):
     """Shape of a video tokenizer."""
 
     frame_hw: tuple[int, int] = (64, 64)  # pixels; each side divisible by patch
-    patch: int = 8  # pixels; 64x64 frames become 64 tokens
-    width: int = 256
-    depth: int = 4  # blocks in the encoder, and as many in the decoder
-    heads: int = 4
+    patch: int = Field(default=8, ge=1)  # pixels; 64x64 frames become 64 tokens
+    width: int = Field(default=256, ge=2)
+    depth: int = Field(default=4, ge=1)  # blocks in the encoder, and as many in the decoder
+    heads: int = Field(default=4, ge=1)
     window: int = Field(default=4, ge=1)  # frames that temporal attention reaches; 1: each frame by itself
     code: CodeConfig = VQConfig(num_codes=1024, dim=32, restart_below=0.5)
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> "TokenizerConfig":
+        grid_of(self.frame_hw, self.patch)
+        check_heads(self.width, self.heads)
+        return self
 
 
 class TokenizerWeights(Config):
     """Weight of each term of the objective."""
 
-    pixel: float = 1.0
-    commitment: float = 0.25
+    pixel: float = Field(default=1.0, ge=0)
+    commitment: float = Field(default=0.25, ge=0)
 
 
 @dataclass(frozen=True)

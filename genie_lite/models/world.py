@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from einops import rearrange
 from jaxtyping import Float, Int
+from pydantic import Field
 from torch import Tensor
 
 from genie_lite.artifact import read_artifact
@@ -27,8 +28,9 @@ from genie_lite.nn.transformer import Past
 class SamplingConfig(Config):
     """How the next frame is drawn."""
 
-    refinements: int = 8  # MaskGIT passes per frame; more are finer and slower
-    temperature: float = 1.0  # 0 takes the likeliest tokens
+    # MaskGIT passes per frame; more are finer and slower. The paper takes 25.
+    refinements: int = Field(default=8, ge=1, le=25)
+    temperature: float = Field(default=1.0, ge=0)  # 0 takes the likeliest tokens
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,12 @@ class World:
 
     @torch.inference_mode()
     def reset(self, frames: Float[Tensor, "b t c h w"], seed: int) -> State:
-        """Begin from t ≥ 1 given frames; the codes between them are inferred by the latent action model."""
+        """Begin from t ≥ 1 given frames; the codes between them are inferred by the latent action model.
+
+        Raises:
+            UserError: frames of another shape, or outside [0, 1].
+        """
+        self._check(frames)
         token = self.tokenizer.encode(frames)
         codes = self.dynamics.first_codes(frames.shape[0])
         if frames.shape[1] > 1:
@@ -114,6 +121,20 @@ class World:
             state, frame = self.step(state, code)
             sampled.append(frame)
         return rearrange(sampled, "k b c h w -> b k c h w")
+
+    def _check(self, frames: Tensor) -> None:
+        height, width = self.tokenizer.config.frame_hw
+        are_clips = frames.ndim == 5 and tuple(frames.shape[2:]) == (3, height, width)
+        if not are_clips or 0 in frames.shape or not frames.is_floating_point():
+            raise UserError(
+                f"frames: found {list(frames.shape)} of {frames.dtype}, expected floats "
+                f"[batch, frames, 3, {height}, {width}], at least one of each"
+            )
+        low, high = float(frames.min()), float(frames.max())
+        if not (low >= 0 and high <= 1):  # so that NaN is refused, too
+            raise UserError(
+                f"frames: found values from {low:g} to {high:g}, expected 0 to 1; divide bytes by 255"
+            )
 
     def _noise(self, state: State, batch: int) -> Tensor:
         """Gumbel noise of each stream for the next frame: a function of seed, stream and frame alone."""

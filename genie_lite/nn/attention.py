@@ -14,13 +14,25 @@ from torch import Tensor, nn
 from genie_lite.nn.position import rotate
 
 
+def check_heads(width: int, heads: int) -> None:
+    """Refuse what rotary attention cannot split: it turns pairs of a head's channels.
+
+    Raises:
+        ValueError: the heads do not share the width evenly, or get an odd number of channels each.
+    """
+    if width % (2 * heads):
+        raise ValueError(
+            f"width {width} cannot be split into {heads} heads of an even width; "
+            f"make width a multiple of {2 * heads}, or change heads"
+        )
+
+
 class Attention(nn.Module):
     """Attention over the next to last axis; every axis before it is a batch."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        if width % heads:
-            raise ValueError(f"width {width} is not divisible by heads {heads}")
+        check_heads(width, heads)
         self.heads = heads
         self.to_qkv = nn.Linear(width, 3 * width, bias=False)
         self.norm_q = nn.LayerNorm(width // heads, bias=False)

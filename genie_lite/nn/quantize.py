@@ -4,16 +4,19 @@ Both kinds are the library's; this file gives them one face. Everything runs in 
 between near codes drown in bfloat16's rounding.
 """
 
+import math
 from typing import Annotated, Any, Literal
 
 import torch
 import torch.distributed as dist
 from jaxtyping import Float, Int
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from genie_lite.config import Config
 from genie_lite.types import Quantized
+
+MOST_CODES = 2**16 - 1  # what training keeps of a frame are 16-bit numbers, the last of which says "none"
 
 
 class VQConfig(Config):
@@ -23,21 +26,31 @@ class VQConfig(Config):
     """
 
     kind: Literal["vq"] = "vq"
-    num_codes: int = 1024
-    dim: int = 32  # width of a code; small, so that codes stay apart
-    decay: float = 0.99  # of the moving averages; nearer to 1 is slower
-    restart_below: float = 0.0  # a code whose average count per batch falls below restarts; 0 never restarts
+    num_codes: int = Field(default=1024, ge=2, le=MOST_CODES)
+    dim: int = Field(default=32, ge=1)  # width of a code; small, so that codes stay apart
+    decay: float = Field(default=0.99, ge=0, lt=1)  # of the moving averages; nearer to 1 is slower
+    # A code whose average count per batch falls below restarts; 0 never restarts.
+    restart_below: float = Field(default=0.0, ge=0)
     cosine: bool = True  # compare directions, with codes of unit length
 
 
 class FSQConfig(Config):
     """Finite scalar quantization: each channel is rounded to one of a few levels; nothing can collapse.
 
-    Source: arXiv:2309.15505. The number of codes is the product of the levels.
+    Source: arXiv:2309.15505. The number of codes is the product of the levels; the library's rounding needs
+    three or more of them in each channel.
     """
 
     kind: Literal["fsq"] = "fsq"
-    levels: tuple[int, ...] = (8, 5, 5)
+    levels: tuple[Annotated[int, Field(ge=3)], ...] = Field(default=(8, 5, 5), min_length=1)
+
+    @model_validator(mode="after")
+    def _codes_can_be_kept(self) -> "FSQConfig":
+        if (num_codes := math.prod(self.levels)) > MOST_CODES:
+            raise ValueError(
+                f"levels: {list(self.levels)} make {num_codes} codes, expected at most {MOST_CODES}"
+            )
+        return self
 
 
 CodeConfig = Annotated[VQConfig | FSQConfig, Field(discriminator="kind")]
@@ -57,6 +70,26 @@ class _SumOverProcesses(torch.autograd.Function):
         total = grads[0].clone()
         dist.all_reduce(total)
         return total
+
+
+def _join_processes(codebook: Any) -> None:
+    """Let a codebook learn from the rows of all processes as it would from those of one with the whole batch.
+
+    Asked at every call: the library asks once, when a codebook is made, and models are made before processes
+    know of one another. Then each process would learn from its own rows, and the first one's would be kept.
+    """
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        codebook.all_reduce_fn = dist.all_reduce
+        codebook.replace_sample_fn = _draw_from_all_processes
+
+
+def _draw_from_all_processes(rows: Float[Tensor, "1 rows d"], num: int) -> Float[Tensor, "1 num d"]:
+    """The rows at which `num` codes restart; every process has the same random numbers, so all draw the same."""
+    from vector_quantize_pytorch.vector_quantize_pytorch import batched_sample_vectors
+
+    parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, rows.contiguous())
+    return batched_sample_vectors(torch.cat(parts, dim=1), num)
 
 
 class Standardize(nn.Module):
@@ -135,6 +168,7 @@ class Quantizer(nn.Module):
                 vector, index = self.layer(flat)
                 commitment = flat.new_zeros(())
             else:
+                _join_processes(self.layer._codebook)
                 vector, index, commitment = self.layer(flat)
         return Quantized(
             index=index.reshape(embedding.shape[:-1]).long(),

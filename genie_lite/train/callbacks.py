@@ -18,12 +18,12 @@ from torch import Tensor, nn
 
 from genie_lite.errors import UserError
 from genie_lite.files import write_bytes
+from genie_lite.progress import Bar
 from genie_lite.train.framework import Callback, L
-from genie_lite.train.logging import Row
+from genie_lite.train.logging import METRICS_FILE, MetricsFile, Row
 from genie_lite.train.module import StageModule
 from genie_lite.train.optim import step_seed
 from genie_lite.train.panel import png
-from genie_lite.train.progress import Bar
 
 log = logging.getLogger(__name__)
 
@@ -36,9 +36,10 @@ def finished_step(trainer: L.Trainer, batch_idx: int) -> int | None:
 
 
 class StepSeed(Callback):
-    """Makes all random numbers of a training step a function of seed, batch and rank.
+    """Makes all random numbers of a training step a function of seed and batch, the same on every process.
 
-    So a resumed run draws what the uninterrupted one would have drawn, with no generator's state stored.
+    So a resumed run draws what the uninterrupted one would have drawn, with no generator's state stored,
+    and several processes restart the same codes. What must differ between clips is drawn for the whole batch.
     """
 
     def __init__(self, seed: int) -> None:
@@ -47,7 +48,7 @@ class StepSeed(Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        torch.manual_seed(step_seed(self._seed, batch_idx, trainer.global_rank))
+        torch.manual_seed(step_seed(self._seed, batch_idx))
 
 
 class Stopwatch(Callback):
@@ -262,10 +263,14 @@ class Validate(Callback):
 
 
 class SaveLast(Callback):
-    """Writes last.ckpt every `every` steps and after the last, whole or not at all."""
+    """Writes last.ckpt every `every` steps and after the last, whole or not at all.
+
+    The rows of metrics.jsonl beside it, for which it vouches, are on the disk before it is.
+    """
 
     def __init__(self, path: Path, every: int) -> None:
         self._path, self._every = path, every
+        self._metrics = MetricsFile(path.with_name(METRICS_FILE))
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -276,6 +281,7 @@ class SaveLast(Callback):
         part = self._path.with_suffix(".ckpt.part")
         trainer.save_checkpoint(part, weights_only=False)
         if trainer.is_global_zero:
+            self._metrics.sync()
             with part.open("r+b") as file:
                 os.fsync(file.fileno())  # else a power cut could leave the new name on an empty file
             os.replace(part, self._path)

@@ -1,6 +1,6 @@
 """What a training stage needs to know, beside the model: one class per stage, all with the same parts."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -10,6 +10,7 @@ from genie_lite.models.lam import LAMConfig, LAMWeights
 from genie_lite.models.tokenizer import TokenizerConfig, TokenizerWeights
 
 StageName = Literal["tokenizer", "lam", "dynamics"]
+Decay = Annotated[float, Field(ge=0, lt=1)]  # of a moving average
 
 
 class TrainConfig(Config):
@@ -24,10 +25,10 @@ class TrainConfig(Config):
     warmup_steps: int = Field(default=200, ge=0)
     schedule: Literal["cosine", "wsd"] = "cosine"  # wsd: constant, then a linear end (see optim.py)
     weight_decay: float = Field(default=0.01, ge=0)  # on matrices only
-    betas: tuple[float, float] = (0.9, 0.99)
+    betas: tuple[Decay, Decay] = (0.9, 0.99)
     clip_norm: float = Field(default=1.0, gt=0)  # largest norm of the whole gradient
     precision: Literal["32-true", "bf16-mixed"] = "bf16-mixed"
-    ema_decay: float | None = Field(default=None, ge=0, lt=1)  # of averaged weights; None: no average
+    ema_decay: Decay | None = None  # of averaged weights; None: no average
     val_every: int = Field(default=500, ge=1)
     val_clips: int = Field(default=32, ge=1)  # clips of the held-out sources
     checkpoint_every: int = Field(default=500, ge=1)

@@ -17,7 +17,7 @@ from typing import Any
 from genie_lite.artifact import Artifact, is_finished, read_artifact
 from genie_lite.data.shards import ShardSet
 from genie_lite.errors import UserError
-from genie_lite.files import write_json
+from genie_lite.files import read_json, write_json
 from genie_lite.train.config import STAGES, DynamicsStage, StageConfig, StageName
 from genie_lite.train.logging import WandbMode, check_wandb
 from genie_lite.train.rank import is_main_process
@@ -102,7 +102,9 @@ def _origin(
 
 def _check_origin(folder: Path, origin: dict[str, Any]) -> None:
     """Refuse to go on from something else than what a stage's folder was trained from."""
-    before, now = _flat(json.loads((folder / "stage.json").read_text())), _flat(origin)
+    path = folder / "stage.json"
+    advice = "delete this folder to train the stage again"
+    before, now = _flat(read_json(path, "a list of what a stage was trained from", advice)), _flat(origin)
     for key in sorted(before.keys() | now.keys()):
         if key.split(".")[-1] not in WITHOUT_EFFECT and before.get(key) != now.get(key):
             raise UserError(

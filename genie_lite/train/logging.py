@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from genie_lite.files import write_bytes
 
 WandbMode = Literal["online", "offline", "off"]
 Row = Mapping[str, float | int | str]
+METRICS_FILE = "metrics.jsonl"
 
 
 class MetricsFile:
@@ -34,6 +36,12 @@ class MetricsFile:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("a") as file:
             file.write(json.dumps(row) + "\n")
+
+    def sync(self) -> None:
+        """Have all rows on the disk, so that they outlive a power cut."""
+        if self._path.is_file():
+            with self._path.open("r+b") as file:
+                os.fsync(file.fileno())
 
 
 def check_wandb(mode: WandbMode) -> None:

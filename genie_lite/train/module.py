@@ -89,8 +89,9 @@ class DynamicsModule(L.LightningModule):
         self.register_buffer("code_vectors", codes.code_vectors().detach().clone(), persistent=False)
 
     def training_step(self, clip: TokenClip, batch_idx: int) -> dict[str, Any]:
-        generator = torch.Generator().manual_seed(step_seed(self.seed, batch_idx, self.global_rank))
-        out = self.model(clip.tokens, self.code_vectors[clip.codes], generator)
+        generator = torch.Generator().manual_seed(step_seed(self.seed, batch_idx))
+        share = self.global_rank, self.trainer.world_size  # as `TokenLoader` shares a batch out
+        out = self.model(clip.tokens, self.code_vectors[clip.codes], generator, share)
         return _step_output(dynamics.objective(out, clip.tokens, self.weights))
 
     def measure(self, clips: Sequence[TokenClip]) -> Measured:
@@ -104,16 +105,22 @@ StageModule = TokenizerModule | LAMModule | DynamicsModule
 
 
 def build_module(config: StageConfig, run: Path, seed: int) -> StageModule:
-    """A stage's module with freshly drawn weights, the same for the same seed on every process."""
+    """A stage's module with freshly drawn weights, the same for the same seed on every process.
+
+    Raises:
+        UserError: a parent is missing, or the sizes do not make a model.
+    """
     torch.manual_seed(seed)
     try:
         if isinstance(config, TokenizerStage):
             return TokenizerModule(config)
         if isinstance(config, LAMStage):
             return LAMModule(config)
+        return DynamicsModule(config, (load_tokenizer(run / "tokenizer"), load_lam(run / "lam")), seed)
+    except UserError:
+        raise  # says where already
     except ValueError as error:
-        raise UserError(f"model: {error}") from error
-    return DynamicsModule(config, (load_tokenizer(run / "tokenizer"), load_lam(run / "lam")), seed)
+        raise UserError(f"model: {' '.join(str(error).split())}") from error
 
 
 def _step_output(loss: Loss) -> dict[str, Any]:

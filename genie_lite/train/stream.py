@@ -11,9 +11,9 @@ from genie_lite.data.shards import ShardSet
 from genie_lite.errors import UserError
 from genie_lite.models.lam import load_lam
 from genie_lite.models.tokenizer import load_tokenizer
+from genie_lite.progress import Bar
 from genie_lite.train.config import TrainConfig
 from genie_lite.train.framework import L
-from genie_lite.train.progress import Bar
 from genie_lite.train.tokens import TokenClip, TokenLoader, TokenWindows, spread, write_tokens
 
 

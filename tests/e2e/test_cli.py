@@ -100,7 +100,8 @@ def test_the_report_holds_what_it_promises(readme: dict[str, Outcome], place: Pa
     for arm in report["policy"].values():
         assert arm.keys() >= {"mean", "low", "high", "episodes"}
         assert 0 <= arm["low"] <= arm["mean"] <= arm["high"] <= 1
-    assert report["hashes"].keys() >= {"tokenizer", "lam", "dynamics", "shards", "labels", "adapt"}
+    assert report["hashes"].keys() >= {"tokenizer", "lam", "dynamics", "shards", "latents", "labels", "adapt"}
+    assert sum(report["sources"].values()) == 50
 
 
 def test_the_report_is_one_page_that_needs_nothing_else(readme: dict[str, Outcome], place: Path) -> None:
@@ -168,7 +169,15 @@ def test_a_rollout_repeats_itself_and_follows_its_seed(readme: dict[str, Outcome
         (["report", RUN / "lam"], ["lam"]),
         (["extract", RUN, "nowhere", "--out", "x"], ["nowhere", "no such file or folder"]),
         (["adapt", RUN, "--labels", "shards", "--out", "x"], ["shards", "labels.parquet"]),
+        (
+            ["adapt", RUN, "--labels", RUN / "videos" / "train", "--out", RUN / "adapt"],
+            ["--out", "give another folder"],
+        ),
         (["run", "recipes/toy/demo.yaml", "lam.train.steps=7"], ["lam", "steps", "choose another run name"]),
+        (
+            ["train", "recipes/toy/demo.yaml", "--stage", "lam", "tokenizer.model.width=32"],
+            ["tokenizer", "model.width=64, now it is 32"],
+        ),
         (
             ["train", "recipes/toy/demo.yaml", "--stage", "dynamics", "name=other"],
             ["tokenizer", "artifact.json"],
@@ -306,6 +315,8 @@ def test_a_folder_of_videos_without_labels_becomes_a_report(inputs: Path) -> Non
     report = json.loads((inputs / "runs" / "video-small" / "report.json").read_text())
     assert not {"probe", "policy"} & report.keys()
     assert "No labels were given" in report["about"]["lines"]["left out"]
+    assert report["sources"] == {"ingested": 3, "filtered": 0, "quarantined": 1}
+    assert report["about"]["lines"]["sources"] == "3 ingested, 0 filtered, 1 quarantined"
     assert json.loads(outcome.out)["answer"] == report["verdict"]["answer"]
 
 
@@ -320,6 +331,21 @@ def test_a_robot_with_a_few_labels_becomes_a_report(inputs: Path) -> None:
     assert report["probe"].keys() >= {"code", "embedding", "adapted", *rivals}
     assert report["probe_groups"]["adapted"].keys() == {"left_arm", "right_arm", "left_hand", "right_hand"}
     assert "policy" not in report
+    again = start("evaluate", inputs / "runs" / "g1", folder=inputs / "mine")
+    assert "evaluate: finished before" in again.err, again.err
+
+
+def test_policies_of_an_earlier_model_are_not_scored(readme: dict[str, Outcome], place: Path) -> None:
+    folder = place / "runs" / "stale"
+    shutil.copytree(place / RUN, folder)
+    shutil.rmtree(folder / "lam")
+    train = ["train", "recipes/toy/demo.yaml", "--stage", "lam", "name=stale", "lam.train.steps=4"]
+    retrained = start(*train, "lam.train.warmup_steps=1", folder=place)
+    assert retrained.code == 0, retrained.err
+    outcome = start("evaluate", folder, folder=place)
+    assert outcome.code == 2, outcome.err
+    assert "adapt.json: was made with parents.lam=" in outcome.last_line
+    assert "run genie-lite run to adapt again" in outcome.last_line
 
 
 def test_a_repeated_evaluation_replaces_its_seconds(readme: dict[str, Outcome], place: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from genie_lite.adapt import adapt as adaptation
-from genie_lite.adapt.adapt import ARMS, Adapted, adapt, adapt_shards, read_adapted, teach
+from genie_lite.adapt.adapt import ARMS, Adapted, Plan, adapt, adapt_shards, arm_folder, read_adapted, teach
 from genie_lite.adapt.config import AdaptConfig
 from genie_lite.adapt.continuous import HeldOut, group_joints, r_squared
 from genie_lite.adapt.extract import extract
@@ -18,7 +18,8 @@ from genie_lite.adapt.idm import IDMConfig
 from genie_lite.adapt.latents import Latents
 from genie_lite.adapt.mapping import MappingConfig
 from genie_lite.adapt.material import Material, gather
-from genie_lite.adapt.policy import PolicyConfig, policy_actions
+from genie_lite.adapt.policy import PolicyConfig, load_policy
+from genie_lite.adapt.setting import Setting
 from genie_lite.data.labels import Labels
 from genie_lite.data.shards import ShardSet
 from genie_lite.errors import UserError
@@ -96,6 +97,18 @@ def test_labels_of_other_videos_are_named() -> None:
         gather(shown, latents_of(shown, np.zeros(11)), 3, labels, CONFIG, 0)
 
 
+def test_a_games_transition_over_several_frames_is_refused() -> None:
+    shown = footage((5, 6))
+    labels = Labels(shown.source, shown.frame_index, np.zeros(11, int), "discrete", NAMES)
+    latents = latents_of(shown, np.zeros(11))
+    thinned = replace(latents, horizon_frames=np.where(np.arange(11) == 6, 3, 1), dt_s=np.full(11, 0.1))
+    with pytest.raises(UserError, match=r"1 of 9 labelled .* frames 1 to 4 of shot-1\.mp4; .* rate_hz=30$"):
+        gather(shown, thinned, 3, labels, CONFIG, 0)
+    angles = Labels(shown.source, shown.frame_index, np.ones((11, 2), np.float32), "continuous", ("a", "b"))
+    few = CONFIG.model_copy(update={"labels_budget": 5})
+    assert gather(shown, thinned, 3, angles, few, 0).known.all()
+
+
 def test_only_demonstrations_are_labelled_and_imitated() -> None:
     shown = footage((5, 6, 7))
     labels = Labels(shown.source, shown.frame_index, np.zeros(18, int), "discrete", NAMES)
@@ -116,7 +129,7 @@ def test_every_arm_learns_from_its_own_labels_and_no_others() -> None:
     lies = replace(material, target=spoilt)
     for arm in ARMS:
         honest, fooled = (
-            teach(arm, each, CONFIG, lam=models.lam().config, seed=0) for each in (material, lies)
+            teach(arm, each, CONFIG, models.lam().config, Setting(0)) for each in (material, lies)
         )
         assert honest.rows.tolist() == fooled.rows.tolist()
         assert set(material.split[honest.rows]) == {"train"}, "no arm is taught on test episodes"
@@ -125,12 +138,12 @@ def test_every_arm_learns_from_its_own_labels_and_no_others() -> None:
 
 def test_how_many_transitions_each_arm_clones() -> None:
     material = game()
-    rows = {arm: len(teach(arm, material, CONFIG, lam=models.lam().config, seed=0).rows) for arm in ARMS}
+    rows = {arm: len(teach(arm, material, CONFIG, models.lam().config, Setting(0)).rows) for arm in ARMS}
     assert rows == {"latent": 56, "bc_labels": 12, "idm_labels": 56, "oracle": 56}
 
 
 def test_codes_that_mean_actions_are_relabelled_without_a_mistake() -> None:
-    lesson = teach("latent", game(), CONFIG, lam=models.lam().config, seed=0)
+    lesson = teach("latent", game(), CONFIG, models.lam().config, Setting(0))
     assert lesson.fitted is not None
     assert lesson.fitted.kind == "dictionary"
     assert lesson.accuracy == 1.0
@@ -141,7 +154,7 @@ def test_known_labels_are_kept() -> None:
     material = game()
     noise = torch.randint(4, (len(material.rows),), generator=torch.Generator().manual_seed(0))
     material = replace(material, given=type(material.given)(noise, material.given.context))
-    lesson = teach("latent", material, CONFIG, lam=models.lam().config, seed=0)
+    lesson = teach("latent", material, CONFIG, models.lam().config, Setting(0))
     kept = material.labelled[lesson.rows]
     assert torch.equal(lesson.target[kept], material.target[material.labelled])
     assert lesson.accuracy < 0.8
@@ -149,19 +162,17 @@ def test_known_labels_are_kept() -> None:
 
 def run(tmp_path: Path, material: Material, **change: object) -> Adapted:
     config = CONFIG.model_copy(update=change)
-    return adapt(
-        material, tmp_path, config, lam=models.lam().config, parents={"lam": "abc"}, seed=0, arms=ARMS
-    )
+    return adapt(material, Plan(tmp_path, config, models.lam().config, {"lam": "abc"}, Setting(0)), ARMS)
 
 
 def test_all_arms_are_saved_with_what_they_rest_on(tmp_path: Path) -> None:
     adapted = run(tmp_path, game())
     assert set(adapted.summary["arms"]) == set(ARMS)
     for arm in ARMS:
-        policy = adapted.policy(arm)
+        policy = load_policy(arm_folder(tmp_path, arm))
         assert policy.actions.names == NAMES
         assert sum(p.numel() for p in policy.parameters()) == sum(
-            p.numel() for p in adapted.policy("oracle").parameters()
+            p.numel() for p in load_policy(tmp_path / "arms/oracle").parameters()
         )
     card = json.loads((tmp_path / "policy.json").read_text())
     assert card["about"]["parents"] == {"lam": "abc"}
@@ -198,6 +209,49 @@ def test_finished_arms_are_kept_and_changed_inputs_train_again(
     assert len(trained) == 9
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "no valid JSON"),
+        ('{"format": 1, "kind"', "no valid JSON"),
+        ("null", "expected an object, found NoneType"),
+        ('{"format": 2}', "format 2, this version reads 1"),
+        ('{"format": 1, "kind": "discrete", "labels": []}', r"labels: found \[\], expected dict"),
+    ],
+)
+def test_a_damaged_summary_is_told_in_one_line(content: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "adapt.json"
+    path.write_text(content)
+    for read in (lambda: read_adapted(tmp_path), lambda: run(tmp_path, game())):
+        with pytest.raises(UserError, match=said) as error:
+            read()
+        assert str(error.value).startswith(str(path))
+        assert "delete it and run adapt again" in str(error.value)
+
+
+def keep_labels(material: Material, num: int) -> Material:
+    """The first `num` labelled transitions, all of one episode."""
+    labelled = np.zeros_like(material.labelled)
+    labelled[np.flatnonzero(material.labelled)[:num]] = True
+    return replace(material, labelled=labelled)
+
+
+def test_one_label_is_refused_and_two_are_enough(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"1 labelled transition in shot-\d\.mp4 .* expected at least 2"):
+        run(tmp_path, keep_labels(game(), 1))
+    adapted = run(tmp_path, keep_labels(game(), 2))
+    assert adapted.summary["labels"]["transitions"] == 2
+    for arm in ARMS:
+        weights = load_policy(arm_folder(tmp_path, arm)).state_dict()
+        assert all(tensor.isfinite().all() for tensor in weights.values())
+
+
+def test_frames_that_the_policy_cannot_cut_are_refused_before_any_work(tmp_path: Path) -> None:
+    policy = CONFIG.policy.model_copy(update={"patch": 5})
+    with pytest.raises(UserError, match=r"10 pixels, which do not tile frames of 16x16"):
+        run(tmp_path, game(), policy=policy)
+
+
 @pytest.fixture
 def shards(tmp_path: Path) -> ShardSet:
     return write_shards(tmp_path / "shards", ("train", "train", "test"), lengths=(9, 9, 9))
@@ -224,6 +278,7 @@ def test_a_robot_is_scored_on_held_out_episodes(shards: ShardSet, tmp_path: Path
     adapted = adapt_shards(shards, tmp_path / "latents", labels, tmp_path / "out", config, seed=0)
     assert len(adapted.summary["labels"]["episodes"]) == 2
     assert adapted.summary["labels"]["transitions"] == 16
+    assert adapted.summary["labels"]["action"] == "the command at frame k"
     assert adapted.summary["decoders"]["stopped"]["idm_labels"]["steps"] <= CONFIG.idm.steps
     scores = adapted.summary["decoders"]["r2"]
     rivals = {"mean", "hold_last", "idm_labels", "idm_all", "idm_change_labels", "idm_change_all"}
@@ -243,9 +298,9 @@ def test_a_robot_is_scored_on_held_out_episodes(shards: ShardSet, tmp_path: Path
     change = np.square((held_out.predictions["hold_last"] - held_out.truth) / held_out.scale).sum()
     assert of_change["idm_change_all"]["all"] == pytest.approx(1 - residual / change, abs=1e-5)
     assert held_out.r_squared()["hold_last"]["all"] == pytest.approx(scores["hold_last"]["all"], abs=1e-6)
-    policy = adapted.policy()
+    policy = load_policy(tmp_path / "out")
     assert policy.actions.names == ("kLeftElbow", "kRightElbow")
-    assert policy_actions(policy, footage((4,)), np.arange(4)).shape == (4, 2)
+    assert policy.answer(footage((4,)).ending_at(np.arange(4), policy.config.context)).shape == (4, 2)
 
 
 def test_a_robot_without_held_out_labels_still_gets_a_policy(shards: ShardSet, tmp_path: Path) -> None:
@@ -255,7 +310,26 @@ def test_a_robot_without_held_out_labels_still_gets_a_policy(shards: ShardSet, t
     with pytest.warns(UserWarning, match="none in the test split"):
         adapted = adapt_shards(shards, tmp_path / "latents", train, tmp_path / "out", CONFIG, seed=0)
     assert adapted.summary["decoders"]["r2"] is None
-    assert adapted.policy().actions.kind == "continuous"
+    assert load_policy(tmp_path / "out").actions.kind == "continuous"
+
+
+@pytest.mark.parametrize(("budget", "moves"), [(2, 1), (3, 2)])
+def test_a_robot_learns_changes_from_two_of_them(
+    budget: int, moves: int, shards: ShardSet, tmp_path: Path
+) -> None:
+    extract(models.lam().eval(), shards, tmp_path / "latents", lam_sha="a")
+    config = CONFIG.model_copy(update={"labels_budget": budget})
+    labels = robot_labels(shards)
+
+    def held_out() -> HeldOut:
+        adapted = adapt_shards(shards, tmp_path / "latents", labels, tmp_path / "out", config, seed=0)
+        return adapted.held_out()
+
+    if moves < 2:
+        with pytest.raises(UserError, match="1 of 2 labelled transitions come right after another one"):
+            held_out()
+    else:
+        assert all(np.isfinite(guess).all() for guess in held_out().predictions.values())
 
 
 def test_latents_of_other_shards_are_refused(shards: ShardSet, tmp_path: Path) -> None:

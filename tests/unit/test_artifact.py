@@ -102,6 +102,21 @@ def test_a_manifest_that_is_not_one_is_refused(tmp_path: Path) -> None:
         read_artifact(tmp_path, "lam")
 
 
+@pytest.mark.parametrize(
+    ("key", "value"), [("weights", None), ("weights", []), ("stage", None), ("meta", None)]
+)
+def test_a_manifest_that_lacks_something_is_told_in_one_line(tmp_path: Path, key: str, value: object) -> None:
+    write_run(tmp_path)
+    path = tmp_path / "lam" / "artifact.json"
+    tree = json.loads(path.read_text())
+    del tree[key]
+    write_bytes(path, json.dumps(tree if value is None else tree | {key: value}).encode())
+    with pytest.raises(UserError, match="not a whole genie_lite manifest, missing or wrong") as caught:
+        load_lam(tmp_path / "lam")
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file"
     write_bytes(path, b"old")

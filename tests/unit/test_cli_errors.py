@@ -70,6 +70,7 @@ def test_help_needs_no_torch() -> None:
         (["record", "maize", "--out", "videos", "--episodes", "1"], ["did you mean 'maze'?"]),
         (["record", "toy", "--out", "videos", "--episodes", "9", "--levels", "7"], ["--levels", "A:B"]),
         (["record", "toy", "--out", "videos", "--episodes", "9", "--levels", "0:3"], ["9 episodes"]),
+        (["record", "toy", "--out", "videos", "--episodes", "9", "--levels", "0:²"], ["--levels", "A:B"]),
         (["ingest", "nowhere", "--out", "shards"], ["nowhere", "no such file or folder"]),
         (["ingest", "size_px=32", "--out", "shards"], ["no source"]),
         (
@@ -80,10 +81,18 @@ def test_help_needs_no_torch() -> None:
         (["extract", "nowhere", ".", "--out", "latents"], ["nowhere", "not a run's folder"]),
         (["extract", "nowhere", ".", "--out", "latents", "--format", "csv"], ["--format", "csv"]),
         (["adapt", "nowhere", "--labels", ".", "--out", "policy"], ["nowhere", "not a run's folder"]),
+        (
+            ["adapt", "nowhere", "--labels", ".", "--out", "policy", "--labels-budget", "1"],
+            ["--labels-budget", "greater than or equal to 2"],
+        ),
         (["evaluate", "nowhere"], ["nowhere", "not a run's folder"]),
         (["report", "nowhere"], ["nowhere", "no such run"]),
         (
             ["rollout", "nowhere", "--start", ".", "--codes", "0,x", "--frames", "2", "--out", "x.mp4"],
+            ["--codes", "0,3,3,1"],
+        ),
+        (
+            ["rollout", "nowhere", "--start", ".", "--codes", "²", "--frames", "2", "--out", "x.mp4"],
             ["--codes", "0,3,3,1"],
         ),
         (
@@ -115,8 +124,11 @@ def test_a_video_shorter_than_a_clip_is_told(tmp_path: Path) -> None:
 
 
 def test_one_bad_video_does_not_harm_the_rest(tmp_path: Path) -> None:
-    for name in ("a", "b", "c"):
-        whole = write(tmp_path / "videos" / f"{name}.mp4", moving_square(40)).read_bytes()
+    videos = [
+        write(tmp_path / "videos" / f"{name}.mp4", moving_square(40, shift=shift))
+        for shift, name in enumerate("abc")
+    ]
+    whole = videos[0].read_bytes()
     (tmp_path / "videos" / "cut.mp4").write_bytes(whole[: len(whole) // 2])
     outcome = call("ingest", tmp_path / "videos", "--out", tmp_path / "shards", "size_px=32", "--json")
     assert outcome.code == 0, outcome.err
@@ -128,8 +140,8 @@ def test_one_bad_video_does_not_harm_the_rest(tmp_path: Path) -> None:
 
 def test_a_path_with_an_equals_sign_is_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("a", "b"):
-        write(tmp_path / "rate=10" / f"{name}.mp4", moving_square(40))
+    for shift, name in enumerate("ab"):
+        write(tmp_path / "rate=10" / f"{name}.mp4", moving_square(40, shift=shift))
     outcome = call("ingest", "rate=10", "--out", "shards", "size_px=32", "--json")
     assert json.loads(outcome.out)["ingested"] == 2, outcome.err
 

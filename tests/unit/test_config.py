@@ -138,6 +138,14 @@ def test_a_configuration_cannot_be_changed() -> None:
         ("name: 2024-01-01\n", [], "quote the value"),
         ("- a\n", [], "expected a mapping of keys at the top, found list"),
         ("name: [a\n", [], "not valid YAML"),
+        ("name: 2024-13-45\n", [], "not valid YAML: month must be in 1..12"),
+        ("name: a\n", ["name=2024-13-45"], "override 'name=2024-13-45': the value is not valid YAML"),
+        ("name: a\nlr: .inf\n", [], "lr: found inf; expected a finite number"),
+        (
+            "name: a\nmodel: {frame_hw: [1, 2, 3]}\n",
+            [],
+            "frame_hw: found [1, 2, 3]; expected at most 2 of them",
+        ),
         ("name: a\n", ["lr"], "override 'lr': expected key=value"),
         ("name: a\n", ["lr.deep=1"], "lr"),
         ("name: a\nlr: 1.0\n", ["lr.deep=1"], "override 'lr.deep=1': lr is a value, not a section"),
@@ -157,6 +165,15 @@ def test_a_mistake_is_told_in_one_line(tmp_path: Path, text: str, overrides: lis
     assert words in message
     assert "\n" not in message
     assert message.startswith((str(path), "override"))
+
+
+def test_a_recipe_in_another_encoding_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_bytes("name: Käfer\n".encode("latin-1"))
+    with pytest.raises(UserError, match=r"recipe\.yaml: not UTF-8 text from byte 7 on; save it as UTF-8"):
+        load(path, Small)
+    path.write_bytes("name: Käfer\n".encode())
+    assert load(path, Small).name == "Käfer"
 
 
 def test_a_missing_recipe_is_named(tmp_path: Path) -> None:

@@ -50,6 +50,14 @@ def test_corruption_spares_and_replaces_the_stated_share() -> None:
     assert 0.2 < share < 0.3
 
 
+def test_what_a_clip_draws_does_not_depend_on_who_else_has_a_share_of_the_batch() -> None:
+    tokens = torch.randint(16, (6, 5, 4), generator=generator())
+    for draw in (draw_mask, lambda rows, *rest: corrupt(rows, 0.9, 10**6, *rest)):
+        whole = draw(tokens, generator())
+        for first in range(3):
+            assert torch.equal(draw(tokens[first::3], generator(), (first, 3)), whole[first::3])
+
+
 def test_same_generator_same_loss_and_another_one_another() -> None:
     model = models.dynamics(corruption=0.3)
     tokens, codes = torch.randint(16, (2, 6, 4), generator=generator()), torch.randn(2, 5, 4)

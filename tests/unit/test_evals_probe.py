@@ -8,6 +8,7 @@ import torch
 
 from genie_lite.data.labels import Labels
 from genie_lite.data.shards import Sample
+from genie_lite.errors import UserError
 from genie_lite.evals.probe import Split, look_up, probe_continuous, probe_discrete, read_linear
 from genie_lite.evals.transitions import Transitions, label_transitions
 from tests import models
@@ -121,7 +122,8 @@ def test_r2_is_one_where_embeddings_tell_and_zero_for_the_mean() -> None:
     assert found.score["mean"].mean == pytest.approx(0, abs=0.05)
     assert found.score["embedding"].mean == pytest.approx(2 / 3, abs=0.1)  # large units weigh no more
     assert found.gain["embedding_over_random_lam_embedding"].low > 0
-    assert found.tree()["probe_about"]["kind"] == "r2"
+    about = found.tree()["probe_about"]
+    assert (about["kind"], about["action"]) == ("r2", "the command at frame k")
 
 
 def test_what_is_given_the_action_before_is_scored_by_what_it_adds() -> None:
@@ -146,22 +148,32 @@ class Shot(Sample):
 def test_rows_are_joined_by_the_native_index_of_the_frame_they_start_from() -> None:
     lam = models.lam().eval()
     shot = Shot("k", b"", {"source": "a.mp4", "source_frames": [10, 12, 14, 16, 18]})
-    # Frame 14 has no label; 18 is the last frame and starts no transition; 11 was not kept.
+    # Frame 14 has no label; 18 is the last frame and starts no transition; 11 was not kept, so its command,
+    # which came while 10 became 12, is not that transition's.
     labels = Labels(
         sources=np.array(["a.mp4"] * 5 + ["b.mp4"]),
         frame_index=np.array([10, 11, 12, 16, 18, 14]),
-        action=np.array([1, 2, 3, 4, 0, 2]),
-        kind="discrete",
-        names=tuple("abcde"),
+        action=np.array([[1], [2], [3], [4], [0], [2]], dtype=np.float32),
+        kind="continuous",
+        names=("joint",),
     )
     rows = label_transitions(lam, [shot], labels)
     assert rows.frame_index.tolist() == [10, 12, 16]
-    assert rows.action.tolist() == [1, 3, 4]
+    assert rows.action.tolist() == [[1], [3], [4]]
     assert rows.follows.tolist() == [False, True, False]
-    assert rows.before[1] == 1  # from frame 10, two native frames earlier, not from frame 11
+    assert rows.before[1] == [1]  # from frame 10, two native frames earlier, not from frame 11
     frames = torch.from_numpy(shot.frames()).permute(0, 3, 1, 2)[None] / 255
     assert rows.code.tolist() == lam.encode(frames).index[0, [0, 1, 3]].tolist()
     assert set(rows.episode) == {"a.mp4"}
+
+
+def test_a_games_transition_over_several_frames_is_refused() -> None:
+    meta = {"source": "a.mp4", "source_frames": [0, 1, 2, 5, 6], "source_rate_hz": 30.0}
+    lam, shot = models.lam().eval(), Shot("k", b"", meta)
+    labels = Labels(np.array(["a.mp4"] * 4), np.array([0, 1, 2, 5]), np.zeros(4, int), "discrete", ("noop",))
+    with pytest.raises(UserError, match=r"from frame 2 to 5 of a\.mp4 has a label; .* rate_hz=30$"):
+        label_transitions(lam, [shot], labels)
+    assert len(label_transitions(lam, [shot], labels.select(np.array([0, 1, 3])))) == 3
 
 
 def test_shots_without_labels_give_no_rows() -> None:

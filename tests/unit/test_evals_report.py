@@ -21,7 +21,7 @@ from genie_lite.errors import UserError
 from genie_lite.evals.charts import Line, line_chart, thin, ticks
 from genie_lite.evals.gallery import paint, read_gallery, write_gallery
 from genie_lite.evals.pictures import animation_webp, data_uri, sheet_webp, strip_png, tile, to_uint8
-from genie_lite.evals.report import write_report
+from genie_lite.evals.report import read_curves, write_report
 from genie_lite.evals.verdict import judge
 from genie_lite.files import write_json
 from genie_lite.models.world import SamplingConfig, World
@@ -272,6 +272,45 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
         write_report(tmp_path / "missing")
     with pytest.raises(UserError, match="no finished stage"):
         write_report(tmp_path)
+
+
+def test_a_line_that_a_crash_cut_off_is_no_reason_to_have_no_report(run: Path) -> None:
+    path = run / "lam" / "metrics.jsonl"
+    before = read_curves(run)
+    with path.open("a") as file:
+        file.write('{"step": 50, "split": "tra')
+    assert read_curves(run) == before
+    write_report(run)
+
+
+@pytest.mark.parametrize("line", ["{", "[1]", '{"split": "train"}', "null"])
+def test_a_damaged_line_among_whole_ones_is_named(run: Path, line: str) -> None:
+    path = run / "lam" / "metrics.jsonl"
+    first, *rest = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([first, line + "\n", *rest]))
+    with pytest.raises(UserError, match=r"metrics\.jsonl: line 2 is damaged"):
+        write_report(run)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("panels/gallery.json", "not a list of pictures, no valid JSON"),
+        ("evaluate.json", "not an object of measurements, no valid JSON"),
+    ],
+)
+def test_a_damaged_file_of_the_run_is_named(run: Path, name: str, words: str) -> None:
+    (run / name).write_bytes((run / name).read_bytes()[:40])
+    with pytest.raises(UserError, match=words) as caught:
+        write_report(run)
+    assert str(run / name) in str(caught.value)
+    assert "evaluate the run again" in str(caught.value)
+
+
+def test_a_lost_picture_is_named(run: Path) -> None:
+    (run / "panels" / "codes.webp").unlink()
+    with pytest.raises(UserError, match=r"codes\.webp: missing, but gallery\.json lists it"):
+        write_report(run)
 
 
 # --- verdict ---------------------------------------------------------------------------------------------

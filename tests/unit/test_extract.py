@@ -160,20 +160,35 @@ def test_another_model_or_a_damaged_part_is_extracted_again(
     assert second["parts"][0]["sha256"] != first["parts"][0]["sha256"]
 
 
-def test_one_split_leaves_nothing_of_the_other(
-    shards: ShardSet, lam: LatentActionModel, tmp_path: Path
-) -> None:
+def test_parts_of_other_shards_are_removed(shards: ShardSet, lam: LatentActionModel, tmp_path: Path) -> None:
     extract(lam, shards, tmp_path / "out", lam_sha="a")
-    extract(lam, shards, tmp_path / "out", lam_sha="a", split="test")
+    extract(lam, write_shards(tmp_path / "others", ("train",)), tmp_path / "out", lam_sha="a")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "manifest.json",
-        "test-000002.parquet",
+        "train-000000.parquet",
     ]
-    assert set(read_latents(tmp_path / "out").split) == {"test"}
-    with pytest.raises(UserError, match="no latents of split 'train'"):
-        read_latents(tmp_path / "out", "train")
-    with pytest.raises(UserError, match="no shards of split 'val'"):
-        extract(lam, shards, tmp_path / "out", lam_sha="a", split="val")
+    assert set(read_latents(tmp_path / "out").split) == {"train"}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("{", "no valid JSON"),
+        ("7", "expected an object, found int"),
+        ('{"format": 0}', "format 0"),
+        ('{"format": 1}', "lam: missing"),
+    ],
+)
+def test_a_damaged_manifest_is_told_in_one_line(
+    content: str, said: str, shards: ShardSet, lam: LatentActionModel, tmp_path: Path
+) -> None:
+    path = tmp_path / "manifest.json"
+    path.write_text(content)
+    for read in (lambda: read_manifest(tmp_path), lambda: extract(lam, shards, tmp_path, lam_sha="a")):
+        with pytest.raises(UserError, match=said) as error:
+            read()
+        assert str(error.value).startswith(str(path))
+        assert "delete it and run extract again" in str(error.value)
 
 
 def test_a_model_for_other_frames_is_refused(shards: ShardSet, tmp_path: Path) -> None:

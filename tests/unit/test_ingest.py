@@ -16,11 +16,12 @@ import pytest
 from genie_lite.data import ingest as ingest_module
 from genie_lite.data import sandbox as sandbox_module
 from genie_lite.data import segment as segment_module
+from genie_lite.data import sources as sources_module
 from genie_lite.data.ingest import IngestConfig, ingest
 from genie_lite.data.sandbox import Sandbox
 from genie_lite.data.segment import Segment, Tally, segments
 from genie_lite.data.shards import Sample, ShardSet
-from genie_lite.data.sources import find_moves, find_sources, key_of
+from genie_lite.data.sources import find_moves, find_sources, find_twins, key_of
 from genie_lite.data.video import Picture, decode, read_frames
 from genie_lite.errors import UserError
 from tests.lerobot_fixture import write_lerobot
@@ -325,7 +326,7 @@ def test_other_videos_in_the_same_folder_are_named(mixed: tuple[Path, Path]) -> 
 
 def test_when_nothing_is_usable_the_reasons_are_told(tmp_path: Path) -> None:
     for name in ("a.mp4", "b.mp4"):
-        (tmp_path / name).write_text("no video")
+        (tmp_path / name).write_text(f"no video, {name}")
     write(tmp_path / "c.mp4", moving_square(2))
     with pytest.raises(UserError, match=r"none of 3 videos.*2 x not a readable video.*1 x no shot"):
         ingest([tmp_path], tmp_path / "out", CONFIG)
@@ -400,6 +401,68 @@ def test_an_unfinished_folder_remembers_its_settings(
         ingest([source], tmp_path, CONFIG)
     with pytest.raises(UserError, match="crf was 12, now 30"):
         ingest([source], tmp_path, CONFIG.model_copy(update={"crf": 30}))
+
+
+# The same video under two names
+
+
+def named_by_split(folder: Path, share: float) -> tuple[list[str], list[str]]:
+    """Names of eight files, those drawn for training and those drawn for testing."""
+    drawn = split_of([make_empty_files(folder, [f"{k}.mp4" for k in range(8)])], share)
+    train, test = (sorted(name for name in drawn if drawn[name] == side) for side in ("train", "test"))
+    return train, test
+
+
+@pytest.mark.parametrize("chosen", [False, True])
+def test_the_same_video_is_on_one_side_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: bool
+) -> None:
+    config = CONFIG.model_copy(update={"test_share": 0.4})
+    train, test = named_by_split(tmp_path / "names", 0.4)
+    for k, name in enumerate([*train, *test]):
+        write(tmp_path / "videos" / name, moving_square(8 + k))
+    twin = (tmp_path / "videos" / train[0]).write_bytes
+    if chosen:
+        write(tmp_path / "held/out.mp4", moving_square(30))
+        kept, test_sources = "out.mp4", [tmp_path / "held"]
+        twin((tmp_path / "held/out.mp4").read_bytes())
+    else:
+        kept, test_sources = test[0], []
+        twin((tmp_path / "videos" / kept).read_bytes())
+    for attempt in ("out", "again"):
+        with monkeypatch.context() as patch:
+            if attempt == "again":
+                patch.setattr(ingest_module, "_finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+                with pytest.raises(KeyboardInterrupt):
+                    ingest([tmp_path / "videos"], tmp_path / attempt, config, test_sources=test_sources)
+        summary = ingest([tmp_path / "videos"], tmp_path / attempt, config, test_sources=test_sources)
+        assert (summary.filtered, summary.quarantined) == (1, 0)
+    assert content(tmp_path / "out") == content(tmp_path / "again")
+    rows = rows_of(tmp_path / "out")
+    assert rows[train[0]]["status"] == "filtered"
+    assert rows[train[0]]["reason"] == f"duplicate of {kept}"
+    assert sides(tmp_path / "out")[kept] == "test"
+    assert train[0] not in sides(tmp_path / "out")
+
+
+def test_files_of_one_size_are_told_apart_and_others_are_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in (("a.mp4", "one"), ("b.mp4", "two"), ("c.mp4", "one"), ("d.mp4", "three")):
+        (tmp_path / name).write_text(text)
+    read: list[str] = []
+    hashed = sources_module.sha256_of
+    monkeypatch.setattr(sources_module, "sha256_of", lambda path: read.append(path.name) or hashed(path))
+    assert find_twins(find_sources([tmp_path], [], 0.0)) == {"c.mp4": "a.mp4"}
+    assert sorted(read) == ["a.mp4", "b.mp4", "c.mp4"]
+
+
+def test_two_names_of_one_video_are_trained_on_once(tmp_path: Path) -> None:
+    for name in ("a.mp4", "b.mp4"):
+        write(tmp_path / "videos" / name, moving_square(8))
+    summary = ingest([tmp_path / "videos"], tmp_path / "out", CONFIG, num_workers=1)
+    assert (summary.ingested, summary.filtered) == (1, 1)
+    assert list(sides(tmp_path / "out").values()) == ["train"]
 
 
 # Broken files and the split

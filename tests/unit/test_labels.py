@@ -1,6 +1,8 @@
 """Labels are joined by (source, frame index), drawn by whole episodes, and checked when they are read."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -148,3 +150,32 @@ def test_places_that_name_other_actions_do_not_join() -> None:
     other = Labels(np.array(["b"]), np.array([0]), np.array([0]), "discrete", ("up", "down"))
     with pytest.raises(UserError, match=r"\['left', 'stay', 'right'\], another \['up', 'down'\]"):
         join_labels([one, other])
+
+
+INTEGERS = {"kind": "discrete", "names": ["left", "right"]}
+
+
+@pytest.mark.parametrize(
+    ("about", "columns", "said"),
+    [
+        ("{", {}, "not a label file"),
+        ("[]", {}, "not a label file"),
+        (json.dumps(INTEGERS | {"names": 3}), {}, "not a label file"),
+        (json.dumps(INTEGERS), {"action": ["left"]}, "action is string; expected int64 and int64"),
+        (json.dumps(INTEGERS), {"frame_index": ["first"]}, "frame_index is string"),
+        (json.dumps(INTEGERS), {"frame_index": [-1]}, "frame -1 of a video"),
+        (json.dumps(INTEGERS), {"frame_index": pa.array([None], pa.int64())}, "1 rows have no frame_index"),
+        (json.dumps(INTEGERS), {"source": pa.array([None], pa.string())}, "1 rows have no source"),
+        (json.dumps(INTEGERS | {"kind": "continuous"}), {}, "expected int64 and list<float32>"),
+        (json.dumps(INTEGERS | {"kind": "continuous"}), {"action": [["a", "b"]]}, "expected int64 and list"),
+    ],
+)
+def test_a_damaged_file_is_told_in_one_line(
+    about: str, columns: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    table = pa.table({"source": ["a"], "frame_index": [0], "action": [0]} | columns)
+    path = tmp_path / "labels.parquet"
+    pq.write_table(table.replace_schema_metadata({"genie_lite": about}), path)
+    with pytest.raises(UserError, match=said) as error:
+        read_labels(path)
+    assert "\n" not in str(error.value)

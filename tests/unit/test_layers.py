@@ -16,11 +16,11 @@ import genie_lite
 
 PACKAGE = Path(genie_lite.__file__).parent
 LAYERS = {
-    0: {"__init__", "types", "config", "errors", "files", "torchvision_shim"},
+    0: {"__init__", "types", "config", "errors", "files", "progress", "torchvision_shim"},
     1: {"nn", "losses", "metrics", "artifact", "data"},
     2: {"models"},
     3: {"train", "adapt", "evals", "envs"},
-    4: {"recipe", "folder", "progress", "evaluation", "steer", "pipeline", "doctor", "play", "rl"},
+    4: {"recipe", "folder", "evaluation", "steer", "pipeline", "doctor", "play", "rl"},
     5: {"cli", "__main__"},
 }
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names}

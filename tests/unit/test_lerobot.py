@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -58,6 +59,14 @@ def test_a_video_of_another_length_is_quarantined(tmp_path: Path) -> None:
     source = next(iter(actions))
     (tmp_path / "a" / source).write_bytes((tmp_path / "b" / source).read_bytes())
     assert dict(lerobot.read(tmp_path / "a").quarantined)[source].startswith("9 frames in the video, 12 rows")
+
+
+def test_no_header_is_read_in_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Foreign headers have crashed decoders before; a crash of the child costs one episode."""
+    actions = write_lerobot(tmp_path)
+    monkeypatch.setattr(av, "open", lambda *_, **__: pytest.fail("opened here"))
+    data = lerobot.read(tmp_path)
+    assert [episode.source for episode in data.episodes] == list(actions)
 
 
 def test_a_list_of_other_files_is_not_followed(tmp_path: Path) -> None:

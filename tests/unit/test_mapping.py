@@ -23,6 +23,7 @@ from genie_lite.adapt.mapping import (
     save_mapping,
 )
 from genie_lite.adapt.supervised import ActionSpace
+from genie_lite.config import parse
 from genie_lite.errors import UserError
 from genie_lite.files import sha256_of
 
@@ -142,6 +143,22 @@ def test_a_kind_that_does_not_fit_the_actions_is_the_users_mistake() -> None:
             is_discrete=True,
             seed=0,
         )
+
+
+@pytest.mark.parametrize("is_discrete", [True, False])
+@pytest.mark.parametrize("episodes", [["a", "a"], ["a", "b"]])
+def test_two_labels_are_enough(is_discrete: bool, episodes: list[str]) -> None:
+    rows = given(torch.tensor([0, 1]), torch.eye(2))
+    fitted = fit_mapping(rows, torch.eye(2), episodes, 2, QUICK, is_discrete=is_discrete, seed=0)
+    assert all(np.isfinite(loss) for loss in fitted.held_out.values())
+    assert fitted.mapping(rows).isfinite().all()
+
+
+@pytest.mark.parametrize("change", [{"folds": 1}, {"steps": 0}, {"hidden": 0}, {"before": -1}, {"depth": -1}])
+def test_settings_that_cannot_be_are_refused(change: dict[str, int]) -> None:
+    (key,) = change
+    with pytest.raises(UserError, match=key):
+        parse(change, MappingConfig, "recipe.yaml")
 
 
 def test_folds_keep_episodes_and_time_together() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from genie_lite.train.progress import LINE_EVERY_S, Bar, _Lines
+from genie_lite.progress import LINE_EVERY_S, Bar, _Lines
 
 
 class Clock:

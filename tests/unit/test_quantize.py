@@ -1,9 +1,11 @@
 """Bottlenecks: indices and vectors agree, gradients pass, unused codes come back."""
 
+import math
+
 import pytest
 import torch
 
-from genie_lite.metrics import code_usage
+from genie_lite.metrics import code_usage, perplexity
 from genie_lite.nn.quantize import FSQConfig, Quantizer, VQConfig
 
 KINDS = [VQConfig(num_codes=8, dim=4), VQConfig(num_codes=8, dim=4, cosine=False), FSQConfig(levels=(4, 3))]
@@ -60,6 +62,58 @@ def test_codes_out_of_use_restart() -> None:
 
     assert usage_after_training(restart_below=1.0) > usage_after_training(restart_below=0.0)
     assert usage_after_training(restart_below=1.0) >= 0.75
+
+
+def usage_bits(quantizer: Quantizer, rows: torch.Tensor) -> float:
+    """Entropy of the codes of some rows, measured as training would quantize them."""
+    with torch.no_grad():
+        embedding = quantizer.project(rows)
+        flat = (embedding - embedding.mean(dim=0)) / embedding.std(dim=0)
+        quantizer.layer.eval()
+        index = quantizer.layer(flat[None])[1]
+        quantizer.layer.train()
+    return math.log2(perplexity(index, quantizer.num_codes))
+
+
+def bits_before_and_after(seed: int, sign: float) -> tuple[float, float]:
+    """Steps down (or, with the sign turned round, up) a model's objective, from a bottleneck that says next to nothing.
+
+    Rows have eight kinds, which a decoder has to tell from their codes. At the start all channels of the
+    embedding are nearly the same, and so are all codes.
+    """
+    torch.manual_seed(seed)
+    quantizer = Quantizer(VQConfig(num_codes=8, dim=4, restart_below=1.0, decay=0.8), width=8)
+    decoder = torch.nn.Linear(4, 8)
+    with torch.no_grad():
+        weight = quantizer.project.weight
+        weight.copy_(weight[:1] + 1e-3 * torch.randn_like(weight))
+        for name, buffer in quantizer.layer.named_buffers():
+            if name.endswith(("embed", "embed_avg")):
+                buffer.copy_(torch.eye(4)[:1].expand_as(buffer) + 1e-3 * torch.randn_like(buffer))
+
+    def batch(num: int) -> torch.Tensor:
+        return torch.eye(8)[torch.randint(8, (num,))] + 0.05 * torch.randn(num, 8)
+
+    held_out = batch(512)
+    before = usage_bits(quantizer, held_out)
+    optimizer = torch.optim.AdamW([*quantizer.parameters(), *decoder.parameters()], lr=0.02)
+    for _ in range(60):
+        rows = batch(64)
+        out = quantizer(rows)
+        loss = (decoder(out.vector) - rows).square().mean() + 0.25 * out.commitment
+        optimizer.zero_grad()
+        (sign * loss).backward()
+        optimizer.step()
+    return before, usage_bits(quantizer, held_out)
+
+
+def test_training_raises_the_entropy_of_a_nearly_collapsed_bottleneck() -> None:
+    """D3: with its sign turned round, training does the opposite, for all that restarts do."""
+    down, up = ([bits_before_and_after(seed, sign) for seed in range(5)] for sign in (1.0, -1.0))
+    for before, after in down:
+        assert before < 1.6
+        assert after > 2.6, "of 3 bits"
+    assert sum(after for _, after in down) > sum(after for _, after in up) + 5 * 0.3
 
 
 def test_commitment_pulls_rows_towards_their_codes() -> None:

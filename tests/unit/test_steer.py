@@ -33,3 +33,16 @@ def test_an_image_of_too_many_pixels_is_told(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(UserError, match=r"huge\.png: an image that cannot be read"):
         first_frames(noise(tmp_path / "huge.png"), IngestConfig(), 1)
+
+
+def test_a_picture_of_an_uncommon_format_is_refused(tmp_path: Path) -> None:
+    """Whoever chooses the start must not choose among all parsers of the picture library."""
+    Image.new("RGB", (40, 40)).save(tmp_path / "scan.tiff")
+    with pytest.raises(UserError, match=r"scan\.tiff"):
+        first_frames(tmp_path / "scan.tiff", IngestConfig(size_px=32), 1)
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.webp", "a.gif", "a.bmp"])
+def test_pictures_that_people_have_are_read(tmp_path: Path, name: str) -> None:
+    Image.new("RGB", (40, 40)).save(tmp_path / name)
+    assert first_frames(tmp_path / name, IngestConfig(size_px=32), 1).shape == (1, 32, 32, 3)

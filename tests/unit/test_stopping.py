@@ -1,16 +1,18 @@
 """A rival with few labels stops before it has learnt them by heart."""
 
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
 import torch
 
 from genie_lite.adapt.footage import Footage
-from genie_lite.adapt.idm import IDMConfig, fit_idm, infer
-from genie_lite.adapt.policy import Policy, PolicyConfig, fit_policy, policy_actions
+from genie_lite.adapt.idm import IDMConfig, infer, train_idm
+from genie_lite.adapt.policy import Policy, PolicyConfig, fit_policy
+from genie_lite.adapt.setting import Setting
 from genie_lite.adapt.stopping import best_stop, held_out, looks
-from genie_lite.adapt.supervised import ActionSpace
+from genie_lite.adapt.supervised import ActionSpace, Examples
 from tests import models
 from tests.footage import footage
 
@@ -49,8 +51,8 @@ def meaningless(side: np.ndarray) -> np.ndarray:
 
 
 def cloned(action: np.ndarray, shown: Footage, config: PolicyConfig = TINY) -> Policy:
-    rows = np.arange(len(action))
-    return fit_policy(shown, rows, torch.eye(2)[action], SIDES, config, seed=0, episodes=shown.source)
+    examples = Examples(np.arange(len(action)), torch.eye(2)[action], shown.source)
+    return fit_policy(shown, examples, SIDES, config, Setting(0))
 
 
 def test_random_labels_stop_a_policy_early() -> None:
@@ -66,21 +68,15 @@ def test_labels_that_can_be_known_are_learnt() -> None:
     policy = cloned(side, shown)
     assert policy.stop is not None
     assert policy.stop.held_out_loss[policy.stop.steps] < 0.4
-    told = policy_actions(policy, shown, np.arange(len(side)))
+    told = policy.answer(shown.ending_at(np.arange(len(side)), policy.config.context))
     assert (told.argmax(1).numpy() == side).mean() > 0.95
 
 
 def test_the_network_returned_is_trained_on_all_labels_for_the_steps_chosen() -> None:
     shown, side = noisy()
     stopped = cloned(side, shown, TINY.model_copy(update={"steps": 1}))
-    plain = fit_policy(
-        shown,
-        np.arange(len(side)),
-        torch.eye(2)[side],
-        SIDES,
-        TINY.model_copy(update={"steps": 1}),
-        seed=0,
-    )
+    examples = Examples(np.arange(len(side)), torch.eye(2)[side])
+    plain = fit_policy(shown, examples, SIDES, TINY.model_copy(update={"steps": 1}), Setting(0))
     assert plain.stop is None
     for name, tensor in plain.state_dict().items():
         assert torch.equal(tensor, stopped.state_dict()[name])
@@ -98,19 +94,31 @@ def test_an_inverse_model_stops_too() -> None:
     rows = np.flatnonzero(shown.has_next)
     by_chance = meaningless(side)[rows]
     config = IDMConfig(steps=40, batch=16, lr=0.01, warmup_steps=5, precision="32-true")
-    model = fit_idm(
-        models.lam().config,
-        shown,
-        rows,
-        torch.eye(2)[by_chance],
-        SIDES,
-        config,
-        seed=0,
-        episodes=shown.source[rows],
-    )
+    examples = Examples(rows, torch.eye(2)[by_chance], shown.source[rows])
+    model = train_idm(models.lam().config, shown, examples, SIDES, config, Setting(0))
     assert model.stop is not None
     assert model.stop.steps <= 20
     assert infer(model, shown, rows, config.context).shape == (len(rows), 2)
+
+
+def test_progress_says_what_is_done_and_how_far() -> None:
+    shown, side = noisy()
+    told: list[tuple[str, int, int]] = []
+    setting = Setting(0, progress=lambda *each: told.append(each)).named("clone")
+    config = TINY.model_copy(update={"steps": 2})
+    fit_policy(shown, Examples(np.arange(len(side)), torch.eye(2)[side]), SIDES, config, setting)
+    assert told == [("clone", 1, 2), ("clone", 2, 2)]
+
+
+@pytest.mark.parametrize("episodes", [["a", "a"], ["a", "b"]])
+@pytest.mark.parametrize("kind", ["discrete", "continuous"])
+def test_two_labels_are_enough_to_train(episodes: list[str], kind: Literal["discrete", "continuous"]) -> None:
+    shown, _ = noisy()
+    examples = Examples(np.arange(2), torch.eye(2), np.array(episodes))
+    policy = fit_policy(shown, examples, ActionSpace(kind, ("left", "right")), TINY, Setting(0))
+    assert policy.stop is not None
+    assert all(np.isfinite(loss) for loss in policy.stop.held_out_loss.values())
+    assert all(tensor.isfinite().all() for tensor in policy.state_dict().values())
 
 
 @pytest.mark.parametrize(("num", "held"), [(2, 1), (5, 1), (10, 2), (12, 2)])

@@ -61,6 +61,26 @@ def test_a_code_outside_the_alphabet_is_refused(world: World) -> None:
         world.step(state, torch.tensor([0, 4]))
 
 
+@pytest.mark.parametrize(
+    ("frames", "words"),
+    [
+        (torch.zeros(2, 0, 3, 16, 16), r"found \[2, 0, 3, 16, 16\] of torch.float32, expected floats"),
+        (torch.zeros(0, 1, 3, 16, 16), r"found \[0, 1, 3, 16, 16\]"),
+        (torch.zeros(1, 2, 3, 32, 32), r"found \[1, 2, 3, 32, 32\] .* \[batch, frames, 3, 16, 16\]"),
+        (torch.zeros(1, 2, 16, 16, 3), r"found \[1, 2, 16, 16, 3\]"),
+        (
+            torch.full((1, 1, 3, 16, 16), 255.0),
+            "values from 255 to 255, expected 0 to 1; divide bytes by 255",
+        ),
+        (torch.full((1, 1, 3, 16, 16), -0.5), "values from -0.5"),
+        (torch.full((1, 1, 3, 16, 16), torch.nan), "values from nan"),
+    ],
+)
+def test_frames_that_are_none_are_refused(world: World, frames: torch.Tensor, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        world.reset(frames, seed=0)
+
+
 def test_a_rollout_stays_in_tokens(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """D11: a rollout that encodes the frames it has made drifts, and is slow."""
     state = world.reset(models.frames(num=2), seed=0)
