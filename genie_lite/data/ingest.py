@@ -48,7 +48,7 @@ from genie_lite.data.shards import (
 )
 from genie_lite.data.sources import Source, find_moves, find_sources, find_twins, key_of
 from genie_lite.errors import UserError
-from genie_lite.files import write_bytes
+from genie_lite.files import read_json, write_bytes
 
 __all__ = ["IngestConfig", "IngestSummary", "ingest"]
 
@@ -56,6 +56,7 @@ WORK_FOLDER = ".ingest"
 PLAN_FILE = "plan.json"
 TWINS_FILE = "twins.json"
 MOVES_FILE = "moves.json"
+AGAIN = "delete the folder and ingest again"
 
 Progress = Callable[[int, int], None]
 Row = dict[str, Any]
@@ -153,7 +154,7 @@ class _Job:
         path = self._work / file
         if not path.is_file():
             write_bytes(path, json.dumps(decide()).encode())
-        return json.loads(path.read_text())
+        return read_json(path, "what an unfinished ingest decided", AGAIN)
 
     def _run_split(self, split: str, plan: list[Source], readers: "_Readers") -> list[_Part]:
         sources = [source for source in plan if source.split == split]
@@ -183,7 +184,7 @@ class _Job:
     def _finished_parts(self, split: str) -> Iterator[_Part]:
         number = 0
         while (file := self._part_file(split, number)).is_file():
-            tree = json.loads(file.read_text())
+            tree = read_json(file, "a part of an unfinished ingest", AGAIN)
             shard = tree["shard"] and parse_shard(tree["shard"])
             if shard and not _is_whole(self._out / shard.file, shard.bytes):
                 return
@@ -325,7 +326,7 @@ def _read_rows(out: Path) -> list[Row]:
         return [json.loads(line) for line in (out / MANIFEST_FILE).read_text().splitlines()]
     except (OSError, ValueError) as error:
         path = out / MANIFEST_FILE
-        raise UserError(f"{path}: cannot be read ({error}); delete the folder and ingest again") from error
+        raise UserError(f"{path}: cannot be read ({error}); {AGAIN}") from error
 
 
 @contextmanager
@@ -348,7 +349,7 @@ def _claimed(out: Path, config: IngestConfig, plan: list[Source]) -> Iterator[Pa
 
 def _expect_same_plan(out: Path, file: Path, config: IngestConfig, plan: list[Source]) -> None:
     if file.is_file():
-        tree = json.loads(file.read_text())
+        tree = read_json(file, "the plan of an unfinished ingest", AGAIN)
         _expect_same(out, tree["config"], {tuple(source) for source in tree["sources"]}, config, plan)
     else:
         tree = {"config": config.model_dump(mode="json"), "sources": sorted(_identity(plan))}

@@ -7,7 +7,6 @@ The engine pins numpy < 2 and other old packages. Here they harm nobody.
 """
 
 import fcntl
-import json
 import os
 import platform
 import shutil
@@ -18,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from genie_lite.errors import UserError
-from genie_lite.files import sha256_of, write_json
+from genie_lite.files import read_json, sha256_of, write_json
 
 ENGINE = "procgen-mirror"
 CONSTRAINTS = Path(__file__).with_name("procgen-constraints.txt")
@@ -76,7 +75,8 @@ def _is_complete(folder: Path) -> bool:
     return (
         marker.is_file()
         and (folder / "bin" / "python").is_file()
-        and json.loads(marker.read_text()) == {"constraints": sha256_of(CONSTRAINTS)}
+        and read_json(marker, "a note of what is installed", "delete it")
+        == {"constraints": sha256_of(CONSTRAINTS)}
     )
 
 

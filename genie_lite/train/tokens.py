@@ -10,7 +10,6 @@ whose shard, tokenizer or latent action model has changed is made again.
 
 import functools
 import io
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from torch import Tensor
 from genie_lite.data.loader import to_frames
 from genie_lite.data.shards import Shard, ShardSet
 from genie_lite.errors import UserError
-from genie_lite.files import write_bytes, write_json
+from genie_lite.files import read_json, write_bytes, write_json
 from genie_lite.models.lam import LatentActionModel
 from genie_lite.models.tokenizer import VideoTokenizer
 
@@ -221,7 +220,7 @@ def _origin(shard: Shard, parents: Mapping[str, str]) -> dict[str, Any]:
 def _is_valid(folder: Path, shard: Shard, parents: Mapping[str, str]) -> bool:
     """Whether the shard's arrays were made from this shard by these parents."""
     path = _record_path(folder, shard)
-    return path.is_file() and json.loads(path.read_text()) == _origin(shard, parents)
+    return path.is_file() and read_json(path, "a record of tokens", "delete it") == _origin(shard, parents)
 
 
 def _record_path(folder: Path, shard: Shard) -> Path:
