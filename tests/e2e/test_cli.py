@@ -21,7 +21,7 @@ from tests.lerobot_fixture import write_lerobot
 from tests.unit.test_readme import DOCUMENTS, ROOT, commands_of
 from tests.videos import moving_square, write
 
-ENGINES = ("make ", "genie-lite run recipes/video", "genie-lite run recipes/g1")
+ENGINES = ("make ", *(f"genie-lite run recipes/{name}" for name in ("video", "g1", "coinrun")))
 RUN = Path("runs") / "toy-demo"
 
 
