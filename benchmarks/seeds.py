@@ -64,9 +64,9 @@ def table(reports: Sequence[dict[str, Any]]) -> list[str]:
         values = [value(report, path) for report in reports]
         found = [factor * each for each in values if each is not None]
         if len(found) == len(reports):
-            mean, half = mean_and_half_width(found)
+            mean, low, high = interval(found, within=(0, 100) if name.endswith("%") else None)
             each = " | ".join(f"{number:.1f}" for number in found)
-            lines.append(f"| {name} | {mean:.1f} [{mean - half:.1f}, {mean + half:.1f}] | {each} |")
+            lines.append(f"| {name} | {mean:.1f} [{low:.1f}, {high:.1f}] | {each} |")
     return lines
 
 
@@ -80,10 +80,14 @@ def value(report: dict[str, Any], path: str) -> float | None:
     return node
 
 
-def mean_and_half_width(values: Sequence[float]) -> tuple[float, float]:
-    """Mean over runs and half the width of its 95 % interval."""
-    num = len(values)
-    return statistics.fmean(values), T_975[num] * statistics.stdev(values) / num**0.5
+def interval(
+    values: Sequence[float], within: tuple[float, float] | None = None
+) -> tuple[float, float, float]:
+    """Mean over runs with the ends of its 95 % interval, cut off at the bounds of what is possible."""
+    mean, num = statistics.fmean(values), len(values)
+    half = T_975[num] * statistics.stdev(values) / num**0.5
+    lowest, highest = within or (float("-inf"), float("inf"))
+    return mean, max(mean - half, lowest), min(mean + half, highest)
 
 
 if __name__ == "__main__":
