@@ -58,9 +58,7 @@ def launch(launcher: list[str], *arguments: str, folder: Path) -> subprocess.Com
     spy = folder / "spy"
     spy.mkdir(exist_ok=True)
     (spy / "sitecustomize.py").write_text(SPY)
-    # Lightning leaves its address behind in the process that ran other tests.
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("MASTER_")}
-    environment = inherited | {
+    environment = os.environ | {
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": os.pathsep.join([str(spy), str(ROOT)]),
         "PYTHONDONTWRITEBYTECODE": "1",
