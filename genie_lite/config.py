@@ -6,7 +6,7 @@ here; modules receive plain frozen objects and only read their attributes.
 
 import difflib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -110,6 +110,29 @@ def parse(tree: dict[str, Any], schema: type[ConfigT], where: str) -> ConfigT:
 def dump(config: Config) -> str:
     """The complete YAML text of a configuration; `load` of it gives the same configuration."""
     return yaml.safe_dump(json.loads(config.model_dump_json()), sort_keys=False)
+
+
+def change(before: Mapping[str, Any], now: Mapping[str, Any], ignored: Set[str] = frozenset()) -> str | None:
+    """The first setting in which two plain trees differ, in words; None where they agree.
+
+    Args:
+        before: one tree.
+        now: the other.
+        ignored: last parts of keys that make no difference.
+    """
+    old, new = dict(_leaves(before)), dict(_leaves(now))
+    for key in sorted(old.keys() | new.keys()):
+        if key.split(".")[-1] not in ignored and old.get(key) != new.get(key):
+            return f"{key}={old.get(key)}, now it is {new.get(key)}"
+    return None
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
 
 
 def _merge(tree: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -20,15 +20,14 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from genie_lite.adapt.adapt import read_adapted
 from genie_lite.adapt.material import fingerprint
 from genie_lite.artifact import is_finished, read_artifact
-from genie_lite.config import Config, dump, parse
+from genie_lite.config import Config, change, dump, parse
 from genie_lite.data import lerobot
 from genie_lite.data.labels import Labels, join_labels, read_labels
 from genie_lite.data.segment import IngestConfig
@@ -187,8 +186,8 @@ def check_trained(folder: Path, config: Config, seed: int, shards: ShardSet) -> 
     before = read_json(path, "a list of what a stage was trained from", advice)
     before.pop("parents", None)  # these may be made again on purpose; `fit` compares them
     now = {**json.loads(config.model_dump_json()), "seed": seed, "shards": shards.fingerprint}
-    if change := _change(before, now, WITHOUT_EFFECT):
-        raise UserError(f"{folder}: was trained with {change}; choose another run name, or {advice}")
+    if difference := change(before, now, WITHOUT_EFFECT):
+        raise UserError(f"{folder}: was trained with {difference}; choose another run name, or {advice}")
 
 
 def change_since_adapt(recipe: Recipe, labels: Labels) -> str | None:
@@ -203,7 +202,7 @@ def change_since_adapt(recipe: Recipe, labels: Labels) -> str | None:
         "labels": fingerprint(labels),
     }
     now = {"parents": parents, "config": json.loads(recipe.adapt.model_dump_json()), "seed": recipe.seed}
-    return _change({name: found.get(name) for name in now}, now)
+    return change({name: found.get(name) for name in now}, now)
 
 
 @contextmanager
@@ -300,20 +299,3 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except FileNotFoundError:
         return None
     return found.st_ino, found.st_mtime_ns
-
-
-def _change(before: Mapping[str, Any], now: Mapping[str, Any], ignored: Set[str] = frozenset()) -> str | None:
-    """The first setting in which two trees differ, in words; None where they agree."""
-    old, new = dict(_leaves(before)), dict(_leaves(now))
-    for key in sorted(old.keys() | new.keys()):
-        if key.split(".")[-1] not in ignored and old.get(key) != new.get(key):
-            return f"{key}={old.get(key)}, now it is {new.get(key)}"
-    return None
-
-
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from genie_lite.artifact import Artifact, is_finished, read_artifact
+from genie_lite.config import change
 from genie_lite.data.shards import ShardSet
 from genie_lite.errors import UserError
 from genie_lite.files import read_json, write_json
@@ -104,17 +105,6 @@ def _check_origin(folder: Path, origin: dict[str, Any]) -> None:
     """Refuse to go on from something else than what a stage's folder was trained from."""
     path = folder / "stage.json"
     advice = "delete this folder to train the stage again"
-    before, now = _flat(read_json(path, "a list of what a stage was trained from", advice)), _flat(origin)
-    for key in sorted(before.keys() | now.keys()):
-        if key.split(".")[-1] not in WITHOUT_EFFECT and before.get(key) != now.get(key):
-            raise UserError(
-                f"{folder}: was trained with {key}={before.get(key)}, now it is {now.get(key)}; "
-                "choose another run name, or delete this folder to train the stage again"
-            )
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return flat
+    before = read_json(path, "a list of what a stage was trained from", advice)
+    if difference := change(before, origin, WITHOUT_EFFECT):
+        raise UserError(f"{folder}: was trained with {difference}; choose another run name, or {advice}")

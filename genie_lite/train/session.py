@@ -29,7 +29,7 @@ from genie_lite.train.framework import (
     interruptible,
     quiet_lightning,
 )
-from genie_lite.train.logging import MetricsFile, Row, WandbMode, close_wandb, open_wandb
+from genie_lite.train.logging import METRICS_FILE, MetricsFile, Row, WandbMode, close_wandb, open_wandb
 from genie_lite.train.module import StageModule, build_module
 from genie_lite.train.stream import ClipData, TokenData
 
@@ -72,7 +72,7 @@ class Session:
         self._parents, self._seed = parents, seed
         self._folder = run / stage
         self._checkpoint = self._folder / "last.ckpt"
-        self._metrics = MetricsFile(self._folder / "metrics.jsonl")
+        self._metrics = MetricsFile(self._folder / METRICS_FILE)
         self._log_remote: Callable[[Row], None] | None = None
         self._data = (
             TokenData(
