@@ -309,16 +309,10 @@ def _tell(result: dict[str, Any] | None, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(result))
         return
-    for key, value in _flat(result):
+    from genie_lite.config import leaves
+
+    for key, value in leaves(result):
         typer.echo(f"{key}: {value:.4g}" if isinstance(value, float) else f"{key}: {value}")
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
 
 
 def _is_override(text: str) -> bool:

@@ -120,17 +120,18 @@ def change(before: Mapping[str, Any], now: Mapping[str, Any], ignored: Set[str] 
         now: the other.
         ignored: last parts of keys that make no difference.
     """
-    old, new = dict(_leaves(before)), dict(_leaves(now))
+    old, new = dict(leaves(before)), dict(leaves(now))
     for key in sorted(old.keys() | new.keys()):
         if key.split(".")[-1] not in ignored and old.get(key) != new.get(key):
             return f"{key}={old.get(key)}, now it is {new.get(key)}"
     return None
 
 
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value of a tree of mappings, with its dotted key."""
     for name, value in tree.items():
         if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{name}.")
+            yield from leaves(value, f"{prefix}{name}.")
         else:
             yield prefix + name, value
 

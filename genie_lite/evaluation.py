@@ -19,10 +19,12 @@ import torch
 from genie_lite.adapt.adapt import arm_folder, read_adapted
 from genie_lite.adapt.continuous import CHANGE_ARMS, HeldOut
 from genie_lite.adapt.footage import load_footage
-from genie_lite.adapt.idm import fit_idm, infer
+from genie_lite.adapt.idm import infer, train_idm
 from genie_lite.adapt.latents import read_latents
 from genie_lite.adapt.material import gather
 from genie_lite.adapt.policy import PolicyFn, fixed_fn, load_policy, policy_fn, random_fn
+from genie_lite.adapt.setting import Setting
+from genie_lite.adapt.supervised import Examples
 from genie_lite.data.labels import Labels, join
 from genie_lite.data.loader import to_frames, validation_clips
 from genie_lite.data.shards import Sample, ShardSet
@@ -253,16 +255,13 @@ def _supervised(
     config = recipe.adapt.model_copy(update={"demonstrations": "*"})
     material = gather(footage, latents, lam.num_codes, labels, config, recipe.seed)
     known = np.flatnonzero(material.train & material.known)
-    model = fit_idm(
+    model = train_idm(
         lam.config,
         footage,
-        material.rows[known],
-        material.target[known],
+        Examples(material.rows[known], material.target[known]),
         material.actions,
         recipe.adapt.idm,
-        seed=recipe.seed,
-        device=device,
-        progress=partial(progress, "supervised inverse model"),
+        Setting(recipe.seed, device, progress, "supervised inverse model"),
     )
     rows = join(footage.source, footage.frame_index, test.episode, test.frame_index)
     return infer(model, footage, rows, recipe.adapt.idm.context).argmax(dim=1).numpy()

@@ -26,7 +26,7 @@ from pathlib import Path
 
 from genie_lite.adapt.adapt import read_adapted
 from genie_lite.adapt.material import fingerprint
-from genie_lite.artifact import is_finished, read_artifact
+from genie_lite.artifact import read_artifact
 from genie_lite.config import Config, change, dump, parse
 from genie_lite.data import lerobot
 from genie_lite.data.labels import Labels, join_labels, read_labels
@@ -37,7 +37,6 @@ from genie_lite.errors import UserError
 from genie_lite.files import read_json, write_bytes, write_json
 from genie_lite.progress import say
 from genie_lite.recipe import Recipe, load_recipe
-from genie_lite.train.fit import WITHOUT_EFFECT
 
 LABELS_FILE = "labels.parquet"
 
@@ -165,29 +164,6 @@ def labels_at(path: Path) -> Labels:
             f"{path}: no {LABELS_FILE} and no LeRobot dataset in this folder; expected one of them"
         )
     return read_labels(path / LABELS_FILE if path.is_dir() else path)
-
-
-def check_trained(folder: Path, config: Config, seed: int, shards: ShardSet) -> None:
-    """Compare a stage that is finished, or was broken off, with a recipe that is to become the run's.
-
-    Args:
-        folder: of the stage; one that was never begun agrees with everything.
-        config: of the stage, in the new recipe.
-        seed: in the new recipe.
-        shards: of the run.
-
-    Raises:
-        UserError: it was trained from something else.
-    """
-    path = folder / "stage.json"
-    if not path.is_file() or not (is_finished(folder) or (folder / "last.ckpt").is_file()):
-        return
-    advice = "delete this folder to train the stage again"
-    before = read_json(path, "a list of what a stage was trained from", advice)
-    before.pop("parents", None)  # these may be made again on purpose; `fit` compares them
-    now = {**json.loads(config.model_dump_json()), "seed": seed, "shards": shards.fingerprint}
-    if difference := change(before, now, WITHOUT_EFFECT):
-        raise UserError(f"{folder}: was trained with {difference}; choose another run name, or {advice}")
 
 
 def change_since_adapt(recipe: Recipe, labels: Labels) -> str | None:

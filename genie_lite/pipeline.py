@@ -34,7 +34,6 @@ from genie_lite.files import sha256_of, write_json
 from genie_lite.folder import (
     LABELS_FILE,
     change_since_adapt,
-    check_trained,
     count_sources,
     given_shards,
     has_labels,
@@ -52,7 +51,7 @@ from genie_lite.models.lam import load_lam
 from genie_lite.progress import bar, bars, say
 from genie_lite.recipe import Recipe
 from genie_lite.train.config import StageConfig, StageName
-from genie_lite.train.fit import fit
+from genie_lite.train.fit import check_trained, fit, origin_of
 from genie_lite.train.rank import is_main_process, leave_group, num_started
 
 TRAINED: tuple[StageName, ...] = get_args(StageName)
@@ -251,7 +250,8 @@ def _prepare(recipe: Recipe) -> None:
         _await_shards(recipe)
     shards = shards_of(recipe)
     for name in TRAINED:
-        check_trained(recipe.folder / name, _training_of(recipe, name)[0], recipe.seed, shards)
+        config, _ = _training_of(recipe, name)
+        check_trained(recipe.folder / name, origin_of(config, shards, recipe.seed))
     if is_main_process():
         keep_recipe(recipe)
 

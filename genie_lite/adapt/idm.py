@@ -6,8 +6,6 @@ It is the rival of latent actions: the same network, the same few labels, no unl
 for the rest of the video are what VPT (arXiv:2206.11795) and LAPO+ (arXiv:2602.02762) clone from.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 from jaxtyping import Float
 from pydantic import Field
@@ -58,23 +56,6 @@ def train_idm(
         config,
         setting,
     )
-
-
-def fit_idm(
-    lam: LAMConfig,
-    footage: Footage,
-    rows: np.ndarray,
-    target: Float[Tensor, "rows a"],
-    actions: ActionSpace,
-    config: IDMConfig,
-    *,
-    seed: int,
-    device: str = "cpu",
-    progress: Callable[[int, int], None] | None = None,
-) -> InverseModel:
-    """`train_idm` from plain arguments, for all steps; `progress` is called with (steps done, steps)."""
-    tell = None if progress is None else lambda _, done, total: progress(done, total)
-    return train_idm(lam, footage, Examples(rows, target), actions, config, Setting(seed, device, tell))
 
 
 def infer(model: InverseModel, footage: Footage, rows: np.ndarray, context: int) -> Float[Tensor, "rows a"]:

@@ -24,8 +24,6 @@ from genie_lite.adapt.supervised import ActionSpace
 from genie_lite.data.labels import Labels, join
 from genie_lite.errors import UserError
 
-ACTION = "the command at frame k"  # of the transition k -> k + 1
-
 
 @dataclass(frozen=True)
 class Material:

@@ -27,6 +27,7 @@ from genie_lite.files import write_bytes
 Kind = Literal["discrete", "continuous"]
 METADATA_KEY = b"genie_lite"
 COLUMNS = ("source", "frame_index", "action")
+ACTION = "the command at frame k"  # what is taken for the action of a transition k -> k + 1
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,9 @@ import numpy as np
 import torch
 from einops import rearrange
 
+from genie_lite.data.labels import ACTION
 from genie_lite.evals.interval import bootstrap, by_unit, mean_over
-from genie_lite.evals.transitions import ACTION, Transitions
+from genie_lite.evals.transitions import Transitions
 from genie_lite.evals.tree import to_tree
 from genie_lite.types import Interval
 

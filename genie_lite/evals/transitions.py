@@ -16,8 +16,6 @@ from genie_lite.data.shards import Sample
 from genie_lite.errors import UserError
 from genie_lite.models.lam import LatentActionModel
 
-ACTION = "the command at frame k"  # of the transition k -> k + 1
-
 
 @dataclass(frozen=True)
 class Transitions:

@@ -63,12 +63,10 @@ def fit(
         raise UserError(f"stage '{stage}': expected {STAGES[stage].__name__}, found {type(config).__name__}")
     folder = run / stage
     parents = {name: read_artifact(run / name, name) for name in PARENTS[stage]}
-    origin = _origin(config, shards, parents, seed)
-    has_begun = is_finished(folder) or (folder / "last.ckpt").is_file()
-    # An attempt that left not even a checkpoint claims nothing.
-    is_claimed = has_begun and (folder / "stage.json").is_file()
-    if is_claimed:
-        _check_origin(folder, origin)
+    origin = origin_of(config, shards, seed) | {
+        "parents": {name: parent.sha256 for name, parent in parents.items()}
+    }
+    is_claimed = check_trained(folder, origin)
     if is_finished(folder):
         return read_artifact(folder, stage)
     check_wandb(wandb)
@@ -90,21 +88,32 @@ def _check_frames(config: StageConfig, shards: ShardSet) -> None:
         )
 
 
-def _origin(
-    config: StageConfig, shards: ShardSet, parents: Mapping[str, Artifact], seed: int
-) -> dict[str, Any]:
-    return {
-        **json.loads(config.model_dump_json()),
-        "seed": seed,
-        "shards": shards.fingerprint,
-        "parents": {name: parent.sha256 for name, parent in parents.items()},
-    }
+def origin_of(config: StageConfig, shards: ShardSet, seed: int) -> dict[str, Any]:
+    """What a stage is trained from, its parents left out, as plain data."""
+    return {**json.loads(config.model_dump_json()), "seed": seed, "shards": shards.fingerprint}
 
 
-def _check_origin(folder: Path, origin: dict[str, Any]) -> None:
-    """Refuse to go on from something else than what a stage's folder was trained from."""
+def check_trained(folder: Path, origin: Mapping[str, Any]) -> bool:
+    """Refuse to go on from something else than what a stage's folder was trained from.
+
+    Args:
+        folder: of the stage.
+        origin: what it is to be trained from; its parents are compared only where they are named, since they may
+            be made again on purpose.
+
+    Returns:
+        Whether the stage is finished or was broken off. An attempt that left not even a checkpoint claims nothing.
+
+    Raises:
+        UserError: it was trained from something else.
+    """
     path = folder / "stage.json"
+    if not path.is_file() or not (is_finished(folder) or (folder / "last.ckpt").is_file()):
+        return False
     advice = "delete this folder to train the stage again"
     before = read_json(path, "a list of what a stage was trained from", advice)
+    if "parents" not in origin:
+        before.pop("parents", None)
     if difference := change(before, origin, WITHOUT_EFFECT):
         raise UserError(f"{folder}: was trained with {difference}; choose another run name, or {advice}")
+    return True

@@ -16,7 +16,6 @@ from genie_lite.errors import UserError
 from genie_lite.files import write_json
 from genie_lite.folder import (
     change_since_adapt,
-    check_trained,
     count_sources,
     has_labels,
     keep_recipe,
@@ -28,6 +27,7 @@ from genie_lite.folder import (
     stage,
 )
 from genie_lite.recipe import Recipe, load_recipe
+from genie_lite.train.fit import check_trained, origin_of
 from tests.lerobot_fixture import write_lerobot
 
 TOY = Path(__file__).parents[2] / "recipes" / "toy" / "demo.yaml"
@@ -108,22 +108,24 @@ def begin(folder: Path, recipe: Recipe, shards: ShardSet, last: str) -> None:
 def test_a_recipe_that_a_stage_was_not_trained_from_is_refused(tmp_path: Path, last: str) -> None:
     recipe, shards = load_recipe(TOY), ShardSet(tmp_path, {}, "these", ())
     begin(tmp_path / "tokenizer", recipe, shards, last)
-    check_trained(tmp_path / "tokenizer", recipe.tokenizer, recipe.seed, shards)
+    check_trained(tmp_path / "tokenizer", origin_of(recipe.tokenizer, shards, recipe.seed))
     unimportant = load_recipe(TOY, ["tokenizer.train.val_every=7"]).tokenizer
-    check_trained(tmp_path / "tokenizer", unimportant, recipe.seed, shards)
+    check_trained(tmp_path / "tokenizer", origin_of(unimportant, shards, recipe.seed))
     wide = load_recipe(TOY, ["tokenizer.model.width=32"]).tokenizer
     with pytest.raises(UserError, match=r"tokenizer: was trained with model\.width=64, now it is 32"):
-        check_trained(tmp_path / "tokenizer", wide, recipe.seed, shards)
+        check_trained(tmp_path / "tokenizer", origin_of(wide, shards, recipe.seed))
     with pytest.raises(UserError, match="seed=0, now it is 1"):
-        check_trained(tmp_path / "tokenizer", recipe.tokenizer, 1, shards)
+        check_trained(tmp_path / "tokenizer", origin_of(recipe.tokenizer, shards, 1))
     with pytest.raises(UserError, match="shards=these, now it is others"):
-        check_trained(tmp_path / "tokenizer", recipe.tokenizer, 0, ShardSet(tmp_path, {}, "others", ()))
+        check_trained(
+            tmp_path / "tokenizer", origin_of(recipe.tokenizer, ShardSet(tmp_path, {}, "others", ()), 0)
+        )
 
 
 def test_an_attempt_that_left_no_checkpoint_claims_nothing(tmp_path: Path) -> None:
     recipe, shards = load_recipe(TOY), ShardSet(tmp_path, {}, "these", ())
     begin(tmp_path, recipe, shards, "metrics.jsonl")
-    check_trained(tmp_path, recipe.lam, 1, shards)
+    check_trained(tmp_path, origin_of(recipe.lam, shards, 1))
 
 
 def test_what_has_changed_since_the_policies_were_made_is_told(tmp_path: Path) -> None:

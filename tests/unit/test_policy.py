@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from genie_lite.adapt.footage import Footage
-from genie_lite.adapt.idm import IDMConfig, fit_idm, infer
+from genie_lite.adapt.idm import IDMConfig, infer, train_idm
 from genie_lite.adapt.policy import (
     Policy,
     PolicyConfig,
@@ -211,6 +211,6 @@ def test_the_inverse_model_reads_the_change() -> None:
     shown = replace(footage((2,) * 63), frames=frames)
     rows = np.arange(0, 126, 2)
     config = IDMConfig(steps=60, batch=16, lr=0.01, precision="32-true")
-    model = fit_idm(models.lam().config, shown, rows, torch.eye(2)[up], SIDES, config, seed=0)
+    model = train_idm(models.lam().config, shown, Examples(rows, torch.eye(2)[up]), SIDES, config, Setting(0))
     answer = infer(model, shown, rows, config.context)
     assert (answer.argmax(1).numpy() == up).mean() > 0.95
