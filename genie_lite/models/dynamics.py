@@ -36,7 +36,7 @@ from genie_lite.config import Config, parse
 from genie_lite.losses import masked_cross_entropy
 from genie_lite.nn.attention import check_heads
 from genie_lite.nn.inject import Inject, InjectKind
-from genie_lite.nn.transformer import Past, STTransformer
+from genie_lite.nn.transformer import NOTHING, Past, Read, STTransformer
 from genie_lite.types import Loss
 
 
@@ -138,14 +138,14 @@ class DynamicsModel(nn.Module):
         codes = self._with_first(codes)
         rows = self._rows(torch.cat([clean, hidden], dim=1), torch.cat([codes[:, :-1], codes[:, 1:]], dim=1))
         time = torch.arange(num, device=rows.device)
-        mixed, _ = self.transformer.run(
-            rows, torch.cat([time, time + 1]), two_copies(num, self.transformer.window, rows.device)
-        )
-        return self.to_logits(self.inject.strip(mixed[:, num:])).float()
+        mask = two_copies(num, self.transformer.window, rows.device)
+        hidden_copy = Read(frames=slice(num, None))
+        mixed, _ = self.transformer.run(rows, torch.cat([time, time + 1]), mask, read=hidden_copy)
+        return self.to_logits(self.inject.strip(mixed)).float()
 
     def commit(self, tokens: Int[Tensor, "b t n"], codes: Float[Tensor, "b t d"], past: Past | None) -> Past:
         """Append finished frames, each with the code that led to it, to the cache."""
-        return self.transformer.extend(self._rows(tokens, codes), past)[1]
+        return self.transformer.extend(self._rows(tokens, codes), past, NOTHING)[1]
 
     def first_codes(self, batch: int) -> Float[Tensor, "b 1 d"]:
         """What stands in for the code before a stream's first frame."""

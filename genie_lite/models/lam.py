@@ -106,7 +106,7 @@ class TransitionEncoder(nn.Module):
     def transitions(self, frames: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b k d"]:
         """What the action token has gathered at frames[1:]; row k has seen frames ≤ k + 1 only."""
         rows = self.embed(patchify(frames, self.patch)) + self.place
-        return self.encoder(prepend(self.action_token, rows), num_read=1)[:, 1:, 0]
+        return self.encoder(prepend(self.action_token, rows), read=slice(1))[:, 1:, 0]
 
 
 class LatentActionModel(TransitionEncoder):

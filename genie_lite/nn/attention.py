@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from genie_lite.nn.position import rotate
 
+EVERY = slice(None)
+
 
 def check_heads(width: int, heads: int) -> None:
     """Refuse what rotary attention cannot split: it turns pairs of a head's channels.
@@ -52,7 +54,7 @@ class Attention(nn.Module):
         mask: Bool[Tensor, "s m"] | None = None,
         turn: Float[Tensor, "2 m half"] | None = None,
         past: tuple[Tensor, Tensor] | None = None,
-        num_asking: int | None = None,
+        asking: slice = EVERY,
     ) -> tuple[Float[Tensor, "*batch a d"], tuple[Tensor, Tensor]]:
         """Attend, and return the keys and values that were attended to, before any rotation.
 
@@ -61,17 +63,15 @@ class Attention(nn.Module):
             mask: True where query s may read key m; None for everywhere.
             turn: rotary angles of all m keys; the queries are the last s of them.
             past: keys and values of earlier rows, `*batch heads p e` each, so that m = p + s.
-            num_asking: only the first so many rows are mixed, from all of them; None for every row. Not
-                together with `turn`.
+            asking: the rows that are mixed, from all of them.
         """
         query, key, value = self.project(rows)
-        query = query[..., :num_asking, :]
         if past is not None:
             key, value = torch.cat([past[0], key], dim=-2), torch.cat([past[1], value], dim=-2)
         memory = (key, value)
         if turn is not None:
             query, key = rotate(query, turn[:, -query.shape[-2] :]), rotate(key, turn)
-        mixed = _attend(query, key, value, mask)
+        mixed = _attend(query[..., asking, :], key, value, None if mask is None else mask[asking])
         return self.to_out(rearrange(mixed, "... h s e -> ... s (h e)")), memory
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from genie_lite.nn.attention import Attention
-from genie_lite.nn.transformer import PIECE_FRAMES, STTransformer
+from genie_lite.nn.transformer import NOTHING, PIECE_FRAMES, Read, STTransformer
 from tests import models
 
 INJECTS = ["token", "add", "film"]
@@ -49,7 +49,14 @@ def test_rows_that_nobody_reads_change_nothing_by_being_left_out(window: int) ->
     torch.manual_seed(0)
     transformer = STTransformer(width=8, depth=2, heads=2, window=window).eval()
     rows = torch.randn(2, PIECE_FRAMES + 3, 4, 8)
-    torch.testing.assert_close(transformer(rows, num_read=2), transformer(rows)[:, :, :2])
+    torch.testing.assert_close(transformer(rows, read=slice(2)), transformer(rows)[:, :, :2])
+    some, past = transformer.extend(rows, None, Read(frames=slice(3, 7)))
+    nothing, same_past = transformer.extend(rows, None, NOTHING)
+    torch.testing.assert_close(some, transformer.extend(rows, None)[0][:, 3:7])
+    assert nothing.shape[1] == 0
+    for (key, value), (same_key, same_value) in zip(past, same_past, strict=True):
+        assert torch.equal(key, same_key)
+        assert torch.equal(value, same_value)
 
 
 def test_a_window_of_one_frame_keeps_frames_apart_and_has_nothing_to_remember() -> None:
