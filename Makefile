@@ -26,7 +26,7 @@ help: ## list the tasks
 
 setup: $(ENVIRONMENT) $(ENGINE) ## make the environment in .venv and the game engine's in ~/.cache/genie_lite
 
-demo: setup ## record a game, train everything, write the report (about 20 minutes on 2 CPU cores)
+demo: setup ## record a game, train everything, write the report (about 17 minutes on 2 CPU cores)
 	$(BIN)/genie-lite run recipes/maze/demo.yaml
 
 test: setup ## all tests (10 minutes on 2 CPU cores)
