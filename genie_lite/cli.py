@@ -223,13 +223,54 @@ def rollout(
     frames: Annotated[int, typer.Option(min=1, help="How many frames to generate.")],
     out: Out,
     seed: Seed = 0,
+    batch: Annotated[int, typer.Option(min=1, help="Worlds side by side; the first one is written.")] = 1,
+    cache: Annotated[
+        bool,
+        typer.Option("--cache/--no-cache", help="Keep keys and values of the past: same frames, faster."),
+    ] = True,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the CPU.")] = None,
+    refinements: Annotated[
+        int | None, typer.Option("--k", min=1, max=25, help="Passes per frame instead of the recipe's.")
+    ] = None,
+    replay_file: Annotated[
+        Path | None, typer.Option("--replay", metavar="FILE", help="Write a replay, to be verified later.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Steer the world from a start frame with codes and write what it shows as an mp4."""
     from genie_lite import pipeline
 
     with _stdout_is_for_results():
-        summary = pipeline.rollout(run, start, _codes(codes), frames, seed, out)
+        summary = pipeline.rollout(
+            run,
+            start,
+            _codes(codes),
+            frames,
+            seed,
+            out,
+            batch=batch,
+            cache=cache,
+            threads=threads,
+            refinements=refinements,
+            replay_file=replay_file,
+        )
+    _tell(summary, as_json)
+
+
+@app.command()
+def replay(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What rollout --replay wrote.")],
+    run: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="The run it was played in, if that has moved.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="An mp4 to write.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Play a replay again and verify that every frame is the same."""
+    from genie_lite import pipeline
+
+    with _stdout_is_for_results():
+        summary = pipeline.replay(file, run, out)
     _tell(summary, as_json)
 
 

@@ -40,6 +40,7 @@ from genie_lite.evals.score import BLIND, Plays, play_policy, score_policies
 from genie_lite.evals.transitions import Transitions, label_transitions
 from genie_lite.evals.tree import to_tree
 from genie_lite.models.lam import LatentActionModel, load_lam
+from genie_lite.models.sampling import SamplingConfig
 from genie_lite.models.world import World
 from genie_lite.recipe import Recipe
 
@@ -56,6 +57,7 @@ ROBOT_ARMS = {
     "idm_change_all": "supervised_change",
 }
 CONTROL_T = 4
+STREAMS_TOGETHER = 8  # of worlds that are measured: one per code of most alphabets, and enough for a CPU
 PROBE_SHOTS = 128  # shots of a split that the probe reads
 CALIBRATION_SHOTS = 32  # training shots that set the bottleneck's statistics of the untrained baseline
 
@@ -75,7 +77,7 @@ def measure_world(recipe: Recipe, shards: ShardSet, device: str, progress: Progr
         UserError: a stage is not finished, or no held-out shot is long enough.
     """
     section = recipe.evaluate
-    world = load_world(recipe, device)
+    world = load_world(recipe, device, recipe.sampling.model_copy(update={"micro_batch": STREAMS_TOGETHER}))
     num_frames = section.prompt_frames + section.horizon
     clips = [
         clip.to(device)
@@ -116,10 +118,18 @@ def measure_world(recipe: Recipe, shards: ShardSet, device: str, progress: Progr
     return sections
 
 
-def load_world(recipe: Recipe, device: str) -> World:
-    """The world of a run, sampled as the recipe says, on a device."""
-    world = World.load(recipe.folder, recipe.sampling)
-    return World(world.tokenizer.to(device), world.lam.to(device), world.dynamics.to(device), recipe.sampling)
+def load_world(
+    recipe: Recipe,
+    device: str,
+    sampling: SamplingConfig | None = None,
+    *,
+    cache: bool = True,
+    compiled: bool = False,
+) -> World:
+    """The world of a run on a device, sampled as the recipe says or otherwise."""
+    world = World.load(recipe.folder)
+    parts = world.tokenizer.to(device), world.lam.to(device), world.dynamics.to(device)
+    return World(*parts, sampling or recipe.sampling, cache=cache, compiled=compiled)
 
 
 def measure_codes(

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import torch
 
 from genie_lite import evaluation, steer
@@ -26,6 +27,7 @@ from genie_lite.data.ingest import ingest as ingest_videos
 from genie_lite.data.labels import Labels
 from genie_lite.data.segment import IngestConfig
 from genie_lite.data.shards import INDEX_FILE, ShardSet
+from genie_lite.data.video import write_mp4
 from genie_lite.envs.record import RecordConfig
 from genie_lite.envs.record import record as record_game
 from genie_lite.errors import UserError
@@ -48,8 +50,11 @@ from genie_lite.folder import (
     stage,
 )
 from genie_lite.models.lam import load_lam
+from genie_lite.models.sampling import SamplingConfig
 from genie_lite.progress import bar, bars, say
 from genie_lite.recipe import Recipe
+from genie_lite.replay import read_replay, verify, write_replay
+from genie_lite.replay import record as record_replay
 from genie_lite.train.config import StageConfig, StageName
 from genie_lite.train.fit import check_trained, fit, origin_of
 from genie_lite.train.rank import is_main_process, leave_group, num_started
@@ -168,7 +173,7 @@ def evaluate(run: Path) -> dict[str, Any]:
         UserError: a stage is not finished, or the policies were made from something else than the run holds now.
     """
     recipe, path = recipe_of(run), run / "evaluate.json"
-    _use_threads(recipe)
+    _use_threads(recipe.threads)
     for name in TRAINED:  # before anything that takes long
         read_artifact(run / name, name)
     shards = shards_of(recipe)
@@ -224,10 +229,83 @@ def report(run: Path) -> dict[str, Any]:
 
 
 def rollout(
-    run: Path, start: Path, codes: Sequence[int], num_frames: int, seed: int, out: Path
+    run: Path,
+    start: Path,
+    codes: Sequence[int],
+    num_frames: int,
+    seed: int,
+    out: Path,
+    *,
+    batch: int = 1,
+    cache: bool = True,
+    threads: int | None = None,
+    refinements: int | None = None,
+    replay_file: Path | None = None,
 ) -> dict[str, Any]:
-    """Steer the world of a run with codes and write what it shows; see `steer.rollout`."""
-    return steer.rollout(run, start, codes, num_frames, seed, out, _device())
+    """Steer the world of a run and write exactly `num_frames` sampled frames.
+
+    Args:
+        run: a finished run.
+        start: an image (PNG, JPEG, WebP, GIF, BMP), a video, or a folder of videos whose first one is taken.
+        codes: applied in turn, and again from the beginning until there are enough.
+        num_frames: frames to generate.
+        seed: of all sampling.
+        out: the mp4.
+        batch: worlds that are stepped side by side; the first one is written.
+        cache: keep keys and values of the past; without it, the same frames, many times slower.
+        threads: of the CPU; the recipe's if not given.
+        refinements: passes per frame; the recipe's if not given.
+        replay_file: where to write a replay.
+
+    Returns:
+        sha256 of the frames' bytes and tokens_sha256 of their tokens: the same for the same run, start, codes, seed and
+        refinements on the same machine. frames_per_s of generation, over all worlds.
+    """
+    recipe = recipe_of(run)
+    config = ingest_config_of(shards_of(recipe))
+    sampling = recipe.sampling
+    if refinements is not None:
+        sampling = parse({**sampling.model_dump(), "refinements": refinements}, SamplingConfig, "--k")
+    _use_threads(recipe.threads if threads is None else threads)
+    world = evaluation.load_world(recipe, _device(), sampling, cache=cache)
+    frames = steer.first_frames(start, config, recipe.evaluate.prompt_frames)
+    taken = np.resize(np.asarray(codes, dtype=np.int64), num_frames)
+    ride = steer.Ride(frames, taken, seed)
+    with bar("rollout") as show:
+        played, seconds = steer.play(world, ride, batch, show)
+    write_mp4(out, played.frames, config.rate_hz)
+    if replay_file is not None:
+        write_replay(replay_file, record_replay(ride, world, run, played))
+    return {
+        "sha256": played.sha256,
+        "tokens_sha256": played.tokens_sha256,
+        "frames_per_s": round(batch * num_frames / seconds, 2),
+        "frames": num_frames,
+        "out": str(out),
+    }
+
+
+def replay(file: Path, run: Path | None = None, out: Path | None = None) -> dict[str, Any]:
+    """Play a replay again in the world it was made in, and verify every frame.
+
+    Args:
+        file: that `rollout` wrote.
+        run: whose world it was; where the replay found it, if not given.
+        out: an mp4 to write, if given.
+
+    Raises:
+        UserError: no replay, another world, or frames that differ.
+    """
+    found = read_replay(file)
+    run = run or found.run
+    recipe = recipe_of(run)
+    _use_threads(recipe.threads)
+    world = evaluation.load_world(recipe, _device(), found.sampling)
+    with bar("replay") as show:
+        played = verify(found, world, run, show)
+    if out is not None:
+        write_mp4(out, played.frames, ingest_config_of(shards_of(recipe)).rate_hz)
+    return {"verified": True, "sha256": played.sha256, "frames": len(played.frames), "out": out and str(out)}
 
 
 # --- the stages of a run ---------------------------------------------------------------------------------
@@ -242,7 +320,7 @@ def _prepare(recipe: Recipe) -> None:
         UserError: the data cannot be made, or the run holds a stage that was trained from another recipe.
     """
     _check_processes(recipe)
-    _use_threads(recipe)
+    _use_threads(recipe.threads)
     if is_main_process():
         _record_own(recipe)
         _ingest_own(recipe)
@@ -436,9 +514,9 @@ def _about(recipe: Recipe, shards: ShardSet, left_out: list[str]) -> dict[str, A
     return {"title": recipe.name, "lines": lines | ({"left out": " ".join(left_out)} if left_out else {})}
 
 
-def _use_threads(recipe: Recipe) -> None:
-    if recipe.threads is not None:
-        torch.set_num_threads(recipe.threads)
+def _use_threads(num: int | None) -> None:
+    if num is not None:
+        torch.set_num_threads(num)
 
 
 def _device() -> str:

@@ -15,7 +15,7 @@ from genie_lite.config import Config, load
 from genie_lite.data.segment import IngestConfig
 from genie_lite.envs.games import game_of
 from genie_lite.envs.record import RecordConfig, check_levels
-from genie_lite.models.world import SamplingConfig
+from genie_lite.models.sampling import SamplingConfig
 from genie_lite.train.config import DynamicsStage, LAMStage, TokenizerStage
 
 

@@ -1,63 +1,83 @@
 """Rollouts for people and scripts: a start frame and codes in, an mp4 of what the world shows out."""
 
+import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import av
 import torch
 from einops import rearrange
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 from numpy import ndarray
 from PIL import Image, UnidentifiedImageError
 
 from genie_lite.data.loader import to_frames
 from genie_lite.data.segment import IngestConfig, Tally, segments
 from genie_lite.data.sources import find_sources
-from genie_lite.data.video import Picture, SquareFitter, write_mp4
+from genie_lite.data.video import Picture, SquareFitter
 from genie_lite.errors import UserError
-from genie_lite.evaluation import load_world
-from genie_lite.files import sha256_of
-from genie_lite.folder import ingest_config_of, recipe_of, shards_of
+from genie_lite.models.world import World
 
 # Pictures that people have. The library reads many more, some with parsers that few have looked at.
 PICTURES = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 
 
-def rollout(
-    run: Path, start: Path, codes: Sequence[int], num_frames: int, seed: int, out: Path, device: str = "cpu"
-) -> dict[str, Any]:
-    """Steer the world of a run and write exactly `num_frames` sampled frames.
+@dataclass(frozen=True)
+class Ride:
+    """What leads through a world: frames to begin from, codes to take, and the seed of all sampling."""
+
+    start: UInt8[ndarray, "t h w c"]
+    codes: Int[ndarray, " k"]
+    seed: int
+
+
+@dataclass(frozen=True)
+class Played:
+    """What a ride showed."""
+
+    frames: UInt8[ndarray, "k h w c"]
+    tokens: Int[ndarray, "k n"]
+
+    @property
+    def sha256(self) -> str:
+        """Of the bytes of all frames, row by row, red first."""
+        return hashlib.sha256(self.frames.tobytes()).hexdigest()
+
+    @property
+    def tokens_sha256(self) -> str:
+        """Of all tokens, as little-endian 32-bit numbers."""
+        return hashlib.sha256(self.tokens.astype("<i4").tobytes()).hexdigest()
+
+
+def play(
+    world: World, ride: Ride, batch: int = 1, progress: Callable[[int, int], None] | None = None
+) -> tuple[Played, float]:
+    """Take a ride.
 
     Args:
-        run: a finished run.
-        start: an image (PNG, JPEG, WebP, GIF, BMP), a video, or a folder of videos whose first one is taken.
-        codes: applied in turn, and again from the beginning until there are enough.
-        num_frames: frames to generate.
-        seed: of all sampling.
-        out: the mp4.
-        device: where to compute.
+        world: to play in.
+        ride: where from, and what to do.
+        batch: streams that take it side by side, each with its own noise; the first one is shown.
+        progress: called with (frames, of how many).
 
     Returns:
-        sha256 of the mp4 (the same for the same arguments on the same machine), frames_per_s of generation.
+        What the first stream showed, and the seconds that all of them took after the start.
     """
-    recipe = recipe_of(run)
-    config = ingest_config_of(shards_of(recipe))
-    world = load_world(recipe, device)
-    frames = to_frames(first_frames(start, config, recipe.evaluate.prompt_frames))[None].to(device)
-    taken = torch.tensor([[codes[place % len(codes)] for place in range(num_frames)]], device=device)
+    start = to_frames(ride.start)[None].expand(batch, -1, -1, -1, -1).to(world.device)
+    state = world.reset(start, ride.seed)
+    frames, tokens = [], []
     begin = time.perf_counter()
-    sampled = world.rollout(frames, taken, seed)[0].cpu()
+    for number, code in enumerate(ride.codes.tolist()):
+        state, frame = world.step(state, torch.full((batch,), code, device=world.device))
+        frames.append(frame[0].mul(255).round().byte().cpu())
+        tokens.append(state.tokens[0, -1].cpu())
+        if progress is not None:
+            progress(number + 1, len(ride.codes))
     seconds = time.perf_counter() - begin
-    pixels = rearrange(sampled.mul(255).round().byte(), "k c h w -> k h w c").numpy()
-    write_mp4(out, pixels, config.rate_hz)
-    return {
-        "sha256": sha256_of(out),
-        "frames_per_s": round(num_frames / seconds, 2),
-        "frames": num_frames,
-        "out": str(out),
-    }
+    pixels = rearrange(frames, "k c h w -> k h w c")
+    return Played(pixels.numpy(), torch.stack(tokens).int().numpy()), seconds
 
 
 def first_frames(source: Path, config: IngestConfig, num: int) -> UInt8[ndarray, "t h w c"]:

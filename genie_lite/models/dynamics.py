@@ -11,16 +11,16 @@ the hidden copy has random tokens masked and is what is predicted:
 so every frame of a clip is one exact example of what the sampler does: a clean past and one partly
 masked new frame. The clean copy never depends on the hidden one, which makes caching it exact.
 
-Sampling (MaskGIT): start with every token of the new frame masked; in each of a few passes predict
-all of them, keep those the model is surest of, mask the rest again. Then one pass commits the frame
-to the cache.
+In play the past is a ring of keys and values (`nn/ring.py`) with a page open for the new frame: `next_logits` is
+asked a few times (`sampling.py`), then `commit` keeps the frame.
 
-Sources: Genie, arXiv:2402.15391, section 2.1; MaskGIT, arXiv:2202.04200, section 3; the two copies:
-block diffusion, arXiv:2503.09573, section 4.
+Sources: Genie, arXiv:2402.15391, section 2.1; mask ratios: MaskGIT, arXiv:2202.04200, section 3; the two
+copies: block diffusion, arXiv:2503.09573, section 4.
 Differs from Genie: the past is clean, with a share of random tokens (`corruption`), not masked; mask
 ratios are drawn for every frame by itself, over MaskGIT's cosine; the code is a token by default.
 """
 
+import copy
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +36,8 @@ from genie_lite.config import Config, parse
 from genie_lite.losses import masked_cross_entropy
 from genie_lite.nn.attention import check_heads
 from genie_lite.nn.inject import Inject, InjectKind
-from genie_lite.nn.transformer import NOTHING, Past, Read, STTransformer
+from genie_lite.nn.ring import Page, Ring
+from genie_lite.nn.transformer import Read, STTransformer
 from genie_lite.types import Loss
 
 
@@ -108,6 +109,11 @@ class DynamicsModel(nn.Module):
         self.transformer = STTransformer(config.width, config.depth, config.heads, config.window)
         self.to_logits = nn.Linear(config.width, self.sizes.vocabulary)
 
+    @property
+    def reach(self) -> int:
+        """Earlier frames that the next one can depend on."""
+        return self.transformer.reach
+
     def forward(
         self,
         tokens: Int[Tensor, "b t n"],
@@ -143,50 +149,37 @@ class DynamicsModel(nn.Module):
         mixed, _ = self.transformer.run(rows, torch.cat([time, time + 1]), mask, read=hidden_copy)
         return self.to_logits(self.inject.strip(mixed)).float()
 
-    def commit(self, tokens: Int[Tensor, "b t n"], codes: Float[Tensor, "b t d"], past: Past | None) -> Past:
-        """Append finished frames, each with the code that led to it, to the cache."""
-        return self.transformer.extend(self._rows(tokens, codes), past, NOTHING)[1]
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of its numbers inside; logits are float32 always."""
+        return self.place.dtype
+
+    def in_bfloat16(self) -> "DynamicsModel":
+        """A copy for play, all in bfloat16 but what makes logits."""
+        model = copy.deepcopy(self).bfloat16()
+        model.to_logits.float()
+        return model
+
+    def begin(self, age: Int[Tensor, " b"]) -> Ring:
+        """Memory of streams whose next frame is number `age`, and of which nothing is known."""
+        return self.transformer.begin(age)
 
     def first_codes(self, batch: int) -> Float[Tensor, "b 1 d"]:
         """What stands in for the code before a stream's first frame."""
         return repeat(self.first_code, "d -> b 1 d", b=batch)
 
     def next_logits(
-        self, hidden: Int[Tensor, "b n"], code: Float[Tensor, "b d"], past: Past
+        self, hidden: Int[Tensor, "b n"], code: Float[Tensor, "b d"], page: Page
     ) -> Float[Tensor, "b n v"]:
-        """Logits of the frame after the cached ones."""
-        rows = self._rows(hidden[:, None], code[:, None])
-        mixed, _ = self.transformer.extend(rows, past)
-        return self.to_logits(self.inject.strip(mixed)[:, 0]).float()
+        """Logits of the next frame, some of its tokens hidden, and the code that leads to it."""
+        rows = self._rows(hidden[:, None], code[:, None])[:, 0]
+        mixed = self.inject.strip(self.transformer.next(rows, page)[:, None])[:, 0]
+        return self.to_logits(mixed.to(self.to_logits.weight.dtype)).float()
 
-    def sample(
-        self, code: Float[Tensor, "b d"], past: Past, noise: Float[Tensor, "b r n v"], temperature: float
-    ) -> Int[Tensor, "b n"]:
-        """Draw the next frame's tokens in r refinement passes.
-
-        Args:
-            code: the latent action to take.
-            past: cache of all frames so far.
-            noise: Gumbel noise, one draw per pass, token and vocabulary entry.
-            temperature: 0 takes the likeliest token; 1 samples the model's distribution.
-        """
-        num_tokens, num_passes = noise.shape[2], noise.shape[1]
-        hidden = torch.full(noise[:, 0, :, 0].shape, self.mask_token, dtype=torch.long, device=code.device)
-        for number in range(num_passes):
-            logits = self.next_logits(hidden, code, past)
-            drawn = (logits + temperature * noise[:, number]).argmax(dim=-1)
-            was_masked = hidden == self.mask_token
-            drawn = torch.where(was_masked, drawn, hidden)
-            # A token, once kept, stays; among the others the surest of this pass are kept.
-            sure = (
-                logits.log_softmax(dim=-1)
-                .gather(-1, drawn[..., None])[..., 0]
-                .masked_fill(~was_masked, math.inf)
-            )
-            num_masked = int(num_tokens * math.cos(0.5 * math.pi * (number + 1) / num_passes))
-            doubtful = sure.argsort(dim=-1, stable=True)[:, :num_masked]
-            hidden = drawn.scatter(1, doubtful, self.mask_token)
-        return hidden
+    def commit(self, tokens: Int[Tensor, "b n"], code: Float[Tensor, "b d"], page: Page) -> Ring:
+        """Remember a finished frame and the code that led to it."""
+        self.transformer.next(self._rows(tokens[:, None], code[:, None])[:, 0], page)
+        return page.close()
 
     def _with_first(self, codes: Tensor) -> Tensor:
         return torch.cat([self.first_codes(codes.shape[0]).to(codes.dtype), codes], dim=1)
@@ -232,12 +225,6 @@ def corrupt(
     hit = torch.rand(b * every, k, n, generator=generator)[first::every] < part
     noise = torch.randint(vocabulary, (b * every, k, n), generator=generator)[first::every]
     return torch.where(hit.to(tokens.device), noise.to(tokens.device), tokens)
-
-
-def gumbel(generator: torch.Generator, *shape: int) -> Tensor:
-    """Gumbel noise: its argmax over logits samples their softmax."""
-    uniform = torch.rand(*shape, generator=generator).clamp(1e-9, 1 - 1e-7)
-    return -torch.log(-torch.log(uniform))
 
 
 def objective(out: DynamicsOutput, tokens: Int[Tensor, "b t n"], weights: DynamicsWeights) -> Loss:

@@ -27,7 +27,8 @@ from genie_lite.losses import pixel_loss
 from genie_lite.nn.attention import check_heads
 from genie_lite.nn.patch import grid_of, patchify, unpatchify
 from genie_lite.nn.quantize import CodeConfig, Quantizer, VQConfig
-from genie_lite.nn.transformer import Past, STTransformer
+from genie_lite.nn.ring import Ring
+from genie_lite.nn.transformer import STTransformer
 from genie_lite.types import Loss, Quantized
 
 
@@ -90,6 +91,11 @@ class VideoTokenizer(nn.Module):
         return self.grid_hw[0] * self.grid_hw[1]
 
     @property
+    def reach(self) -> int:
+        """Earlier frames that a decoded one can depend on."""
+        return self.decoder.reach
+
+    @property
     def num_codes(self) -> int:
         """Size of the vocabulary of tokens."""
         return self.quantizer.num_codes
@@ -101,14 +107,19 @@ class VideoTokenizer(nn.Module):
 
     def decode(self, vector: Float[Tensor, "b t n d"]) -> Float[Tensor, "b t c h w"]:
         """Frames from the vectors of their tokens; frame i depends on tokens of frames ≤ i only."""
-        return self.extend(vector, None)[0]
+        return self._paint(self.decoder(self._rows(vector)))
 
-    def extend(
-        self, vector: Float[Tensor, "b t n d"], past: Past | None
-    ) -> tuple[Float[Tensor, "b t c h w"], Past]:
-        """Decode only the next frames of a stream; `past` is what the call before returned."""
-        rows, past = self.decoder.extend(self.embed_code(vector) + self.place_code, past)
-        return unpatchify(self.to_pixels(rows), self.patch, self.grid_hw), past
+    def begin(self, age: Int[Tensor, " b"]) -> Ring:
+        """The decoder's memory of streams whose next frame is number `age`, and of which nothing is known."""
+        return self.decoder.begin(age)
+
+    def decode_next(
+        self, vector: Float[Tensor, "b n d"], ring: Ring
+    ) -> tuple[Float[Tensor, "b c h w"], Ring]:
+        """Decode only the next frame of streams whose earlier frames left `ring` in the decoder."""
+        page = ring.open()
+        rows = self.decoder.next(self._rows(vector), page)
+        return self._paint(rows[:, None])[:, 0], page.close()
 
     def decode_tokens(self, tokens: Int[Tensor, "b t n"]) -> Float[Tensor, "b t c h w"]:
         """Frames from token indices, clamped to [0, 1]."""
@@ -118,6 +129,12 @@ class VideoTokenizer(nn.Module):
         """Encode and reconstruct a clip."""
         code = self.encode(frames)
         return TokenizerOutput(reconstruction=self.decode(code.vector), code=code)
+
+    def _rows(self, vector: Tensor) -> Tensor:
+        return self.embed_code(vector) + self.place_code
+
+    def _paint(self, rows: Tensor) -> Tensor:
+        return unpatchify(self.to_pixels(rows), self.patch, self.grid_hw)
 
 
 def objective(out: TokenizerOutput, frames: Float[Tensor, "b t c h w"], weights: TokenizerWeights) -> Loss:

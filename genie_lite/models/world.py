@@ -5,46 +5,73 @@
 
 A state can be kept, copied and stepped again with another code: rewinding and branching need no more.
 Rollouts stay in tokens: a frame is decoded to be looked at and never encoded again.
+
+The same seed gives the same world, bit for bit, on the same machine: streams are computed in groups of a fixed
+size, whatever the batch; random numbers are a function of seed, stream, frame, pass and place; and the caches
+are a function of the last frames' tokens and codes, which are all that is saved of a state.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from einops import rearrange
 from jaxtyping import Float, Int
-from pydantic import Field
 from torch import Tensor
 
 from genie_lite.artifact import read_artifact
-from genie_lite.config import Config
 from genie_lite.errors import UserError
-from genie_lite.models.dynamics import DynamicsModel, gumbel, load_dynamics
+from genie_lite.models.dynamics import DynamicsModel, load_dynamics
 from genie_lite.models.lam import LatentActionModel, load_lam
+from genie_lite.models.sampling import SamplingConfig, sample
 from genie_lite.models.tokenizer import VideoTokenizer, load_tokenizer
-from genie_lite.nn.transformer import Past
+from genie_lite.nn.noise import uniform
+from genie_lite.nn.ring import Page, Ring
 
-
-class SamplingConfig(Config):
-    """How the next frame is drawn."""
-
-    # MaskGIT passes per frame; more are finer and slower. The paper takes 25.
-    refinements: int = Field(default=8, ge=1, le=25)
-    temperature: float = Field(default=1.0, ge=0)  # 0 takes the likeliest tokens
+NO_CODE = -1  # of a stream's first frame, to which no code led
 
 
 @dataclass(frozen=True)
 class State:
-    """Where a batch of streams stands. Immutable: a step returns a new one.
+    """Where streams stand; they may be of different ages. Immutable: a step returns a new one.
 
-    past: the dynamics model's cache of committed frames. decoder: the tokenizer decoder's cache.
-    frame: index of the newest frame. seed: of all noise that is still to come.
+    tokens, codes: of the last r frames, with the code that led to each; what lies before a stream's first frame
+    is never read. frame: index of the newest frame. seed, stream: what all noise still to come depends on.
+    past, decoder: the caches of the dynamics model and of the tokenizer's decoder; None in a world without.
     """
 
-    past: Past
-    decoder: Past
-    frame: int
-    seed: int
+    tokens: Int[Tensor, "b r n"]
+    codes: Int[Tensor, "b r"]
+    frame: Int[Tensor, " b"]
+    seed: Int[Tensor, " b"]
+    stream: Int[Tensor, " b"]
+    past: Ring | None
+    decoder: Ring | None
+
+    def __len__(self) -> int:
+        """Number of streams."""
+        return len(self.frame)
+
+    def of(self, streams: slice | Int[Tensor, " s"]) -> "State":
+        """Some of the streams."""
+        return State(*(_take(part, streams) for part in self._parts()))
+
+    @staticmethod
+    def join(states: Sequence["State"]) -> "State":
+        """Streams of several states of the same world, side by side."""
+        return State(*(_join(parts) for parts in zip(*(state._parts() for state in states), strict=True)))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What has to be kept of a state: `World.recall` makes it again, bit for bit."""
+        return {name: getattr(self, name) for name in KEPT}
+
+    def _parts(self) -> list[Tensor | Ring | None]:
+        return [getattr(self, each.name) for each in fields(self)]
+
+
+KEPT = ("tokens", "codes", "frame", "seed", "stream")
 
 
 class World:
@@ -56,10 +83,31 @@ class World:
         lam: LatentActionModel,
         dynamics: DynamicsModel,
         sampling: SamplingConfig | None = None,
+        *,
+        cache: bool = True,
+        compiled: bool = False,
     ) -> None:
-        self.tokenizer, self.lam, self.dynamics = tokenizer.eval(), lam.eval(), dynamics.eval()
+        """Put three models together.
+
+        Args:
+            tokenizer: of the run; so are the others.
+            lam: infers the codes between the frames to begin from.
+            dynamics: trained on tokens and codes of these two.
+            sampling: how frames are drawn.
+            cache: keep keys and values of the past. Without it, everything is computed anew from the last frames'
+                tokens, for every pass: the same frames, many times slower. It is there to show that.
+            compiled: let `torch.compile` make one program of a refinement pass, and one graph on a GPU. The first
+                frames wait for it; rounding is its own, so that a world is repeated by another compiled one.
+        """
         self.sampling = sampling or SamplingConfig()
-        self.code_vectors = lam.code_vectors().detach()
+        dynamics = dynamics.in_bfloat16() if self.sampling.precision == "bf16-true" else dynamics
+        self.tokenizer, self.lam, self.dynamics = tokenizer.eval(), lam.eval(), dynamics.eval()
+        self.cache = cache
+        self._next_logits = _compile(dynamics) if compiled else dynamics.next_logits
+        with torch.no_grad():
+            vectors = lam.code_vectors()
+            # The last is that of NO_CODE.
+            self._vector = torch.cat([vectors.to(dynamics.dtype), dynamics.first_codes(1)[0]])
 
     @classmethod
     def load(cls, run: Path, sampling: SamplingConfig | None = None) -> "World":
@@ -77,21 +125,38 @@ class World:
         """Number of latent actions to choose from."""
         return self.lam.num_codes
 
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self._vector.device
+
     @torch.inference_mode()
-    def reset(self, frames: Float[Tensor, "b t c h w"], seed: int) -> State:
+    def reset(
+        self,
+        frames: Float[Tensor, "b t c h w"],
+        seed: int | Sequence[int],
+        streams: Sequence[int] | None = None,
+    ) -> State:
         """Begin from t ≥ 1 given frames; the codes between them are inferred by the latent action model.
 
+        Args:
+            frames: to begin from.
+            seed: one of all streams, or one of each.
+            streams: tells apart streams that share a seed; 0 … b - 1 if not given.
+
         Raises:
-            UserError: frames of another shape, or outside [0, 1].
+            UserError: frames of another shape, or outside [0, 1]; a seed that is negative or no 63-bit number.
         """
         self._check(frames)
-        token = self.tokenizer.encode(frames)
-        codes = self.dynamics.first_codes(frames.shape[0])
-        if frames.shape[1] > 1:
-            codes = torch.cat([codes, self.lam.encode(frames).vector], dim=1)
-        past = self.dynamics.commit(token.index, codes, None)
-        _, decoder = self.tokenizer.extend(self.tokenizer.quantizer.vector_of(token.index), None)
-        return State(past=past, decoder=decoder, frame=frames.shape[1] - 1, seed=seed)
+        batch = len(frames)
+        seeds = [seed] * batch if isinstance(seed, int) else list(seed)
+        numbers = list(range(batch)) if streams is None else list(streams)
+        _check_seeds(seeds, numbers, batch)
+        each_seed, each_stream = (torch.tensor(each, device=self.device) for each in (seeds, numbers))
+        states = [
+            self._reset(frames[group], each_seed[group], each_stream[group]) for group in self._groups(batch)
+        ]
+        return State.join(states).of(slice(batch))
 
     @torch.inference_mode()
     def step(self, state: State, code: Int[Tensor, " b"]) -> tuple[State, Float[Tensor, "b c h w"]]:
@@ -100,17 +165,22 @@ class World:
         Raises:
             UserError: a code outside [0, num_codes).
         """
-        if int(code.min()) < 0 or int(code.max()) >= self.num_codes:
-            raise UserError(f"code: found {code.tolist()}, expected integers from 0 to {self.num_codes - 1}")
-        vector = self.code_vectors[code]
-        noise = self._noise(state, code.shape[0])
-        tokens = self.dynamics.sample(vector, state.past, noise, self.sampling.temperature)
-        past = self.dynamics.commit(tokens[:, None], vector[:, None], state.past)
-        frame, decoder = self.tokenizer.extend(
-            self.tokenizer.quantizer.vector_of(tokens[:, None]), state.decoder
-        )
-        new = State(past=past, decoder=decoder, frame=state.frame + 1, seed=state.seed)
-        return new, frame[:, 0].float().clamp(0, 1)
+        if code.shape != state.frame.shape or int(code.min()) < 0 or int(code.max()) >= self.num_codes:
+            raise UserError(
+                f"code: found {code.tolist()}, expected {len(state)} integers from 0 to {self.num_codes - 1}"
+            )
+        groups = self._groups(len(state))
+        states, frames = zip(*(self._step(state.of(each), code[each]) for each in groups), strict=True)
+        return State.join(states).of(slice(len(state))), torch.cat(frames)[: len(state)]
+
+    @torch.inference_mode()
+    def recall(self, tensors: Mapping[str, Tensor]) -> State:
+        """The state of which `State.tensors` was kept, caches and all."""
+        kept = State(**{name: tensors[name].to(self.device) for name in KEPT}, past=None, decoder=None)
+        if not self.cache:
+            return kept
+        states = [self._with_caches(kept.of(each)) for each in self._groups(len(kept))]
+        return State.join(states).of(slice(len(kept)))
 
     def rollout(
         self, frames: Float[Tensor, "b t c h w"], codes: Int[Tensor, "b k"], seed: int
@@ -121,6 +191,93 @@ class World:
             state, frame = self.step(state, code)
             sampled.append(frame)
         return rearrange(sampled, "k b c h w -> b k c h w")
+
+    # --- one group of streams ------------------------------------------------------------------------------
+
+    def _reset(self, frames: Tensor, seed: Tensor, stream: Tensor) -> State:
+        tokens = self.tokenizer.encode(frames).index
+        none = torch.full_like(tokens[:, :1, 0], NO_CODE)
+        codes = none if frames.shape[1] == 1 else torch.cat([none, self.lam.encode(frames).index], dim=1)
+        state = State(
+            tokens=tokens.new_zeros(len(frames), self._num_kept, tokens.shape[-1]),
+            codes=codes.new_full((len(frames), self._num_kept), NO_CODE),
+            frame=torch.full_like(seed, NO_CODE),
+            seed=seed,
+            stream=stream,
+            past=self.dynamics.begin(torch.zeros_like(seed)) if self.cache else None,
+            decoder=self.tokenizer.begin(torch.zeros_like(seed)) if self.cache else None,
+        )
+        for token, code in zip(tokens.unbind(dim=1), codes.unbind(dim=1), strict=True):
+            page = None if state.past is None else state.past.open()
+            state, _ = self._commit(state, token, code, page)
+        return state
+
+    def _step(self, state: State, code: Tensor) -> tuple[State, Tensor]:
+        steps, places = self.sampling.refinements, state.tokens.shape[-1]
+        noise = uniform(state.seed, state.stream, state.frame + 1, steps, places)
+        vector = self._vector[code]
+
+        page = None if state.past is None else state.past.open()
+
+        def predict(tokens: Tensor) -> Tensor:
+            return self._next_logits(tokens, vector, self._past_of(state).open() if page is None else page)
+
+        tokens = sample(predict, noise, self.sampling.temperature, self.dynamics.mask_token)
+        return self._commit(state, tokens, code, page)
+
+    def _commit(self, state: State, tokens: Tensor, code: Tensor, page: Page | None) -> tuple[State, Tensor]:
+        """Append a finished frame; returns the new state and the frame as a picture."""
+        before = self._decoder_of(state) if state.decoder is None else state.decoder
+        frame, decoder = self.tokenizer.decode_next(self._token_vectors(tokens), before)
+        after = State(
+            tokens=torch.cat([state.tokens[:, 1:], tokens[:, None]], dim=1),
+            codes=torch.cat([state.codes[:, 1:], code[:, None]], dim=1),
+            frame=state.frame + 1,
+            seed=state.seed,
+            stream=state.stream,
+            past=None if page is None else self.dynamics.commit(tokens, self._vector[code], page),
+            decoder=None if state.decoder is None else decoder,
+        )
+        return after, frame.float().clamp(0, 1)
+
+    # --- caches, from the last frames ----------------------------------------------------------------------
+
+    @property
+    def _num_kept(self) -> int:
+        return max(1, self.dynamics.reach, self.tokenizer.reach)
+
+    def _with_caches(self, state: State) -> State:
+        return replace(state, past=self._past_of(state), decoder=self._decoder_of(state))
+
+    def _past_of(self, state: State) -> Ring:
+        tokens, codes = self._last(state, self.dynamics.reach)
+        ring = self.dynamics.begin(state.frame + 1 - tokens.shape[1])
+        for token, code in zip(tokens.unbind(dim=1), codes.unbind(dim=1), strict=True):
+            ring = self.dynamics.commit(token, self._vector[code], ring.open())
+        return ring
+
+    def _decoder_of(self, state: State) -> Ring:
+        tokens, _ = self._last(state, self.tokenizer.reach)
+        ring = self.tokenizer.begin(state.frame + 1 - tokens.shape[1])
+        for token in tokens.unbind(dim=1):
+            _, ring = self.tokenizer.decode_next(self._token_vectors(token), ring)
+        return ring
+
+    def _last(self, state: State, num: int) -> tuple[Tensor, Tensor]:
+        first = self._num_kept - num
+        return state.tokens[:, first:], state.codes[:, first:]
+
+    def _token_vectors(self, tokens: Int[Tensor, "b n"]) -> Tensor:
+        return self.tokenizer.quantizer.vector_of(tokens)
+
+    # --- arguments -----------------------------------------------------------------------------------------
+
+    def _groups(self, batch: int) -> list[slice | Tensor]:
+        """Streams that are computed together: always as many, the last one several times if need be."""
+        size = self.sampling.micro_batch
+        whole = [slice(first, first + size) for first in range(0, batch - batch % size, size)]
+        rest = torch.arange(batch - batch % size, batch, device=self.device)
+        return [*whole, *([torch.cat([rest, rest[-1:].expand(size - len(rest))])] if len(rest) else [])]
 
     def _check(self, frames: Tensor) -> None:
         height, width = self.tokenizer.config.frame_hw
@@ -136,17 +293,30 @@ class World:
                 f"frames: found values from {low:g} to {high:g}, expected 0 to 1; divide bytes by 255"
             )
 
-    def _noise(self, state: State, batch: int) -> Tensor:
-        """Gumbel noise of each stream for the next frame: a function of seed, stream and frame alone."""
-        shape = (self.sampling.refinements, self.dynamics.sizes.num_tokens, self.dynamics.sizes.vocabulary)
-        streams = [gumbel(_generator(state.seed, stream, state.frame + 1), *shape) for stream in range(batch)]
-        return torch.stack(streams).to(self.code_vectors.device)
+
+def _compile(dynamics: DynamicsModel) -> Callable[[Tensor, Tensor, Page], Tensor]:
+    on_gpu = dynamics.place.device.type == "cuda"
+    return torch.compile(dynamics.next_logits, mode="reduce-overhead" if on_gpu else "default")
 
 
-def _generator(seed: int, stream: int, frame: int) -> torch.Generator:
-    # Odd 64-bit constants spread neighbouring (seed, stream, frame) over the generator's seed space.
-    mixed = (seed * 0x9E3779B97F4A7C15 + stream * 0xBF58476D1CE4E5B9 + frame * 0x94D049BB133111EB) % 2**63
-    return torch.Generator().manual_seed(mixed)
+def _take(part: Tensor | Ring | None, streams: slice | Tensor) -> Any:
+    if isinstance(part, Ring):
+        return part.of(streams)
+    return None if part is None else part[streams]
+
+
+def _join(parts: tuple[Any, ...]) -> Any:
+    if isinstance(parts[0], Ring):
+        return Ring.join(parts)
+    return None if parts[0] is None else torch.cat(parts)
+
+
+def _check_seeds(seeds: Sequence[int], streams: Sequence[int], batch: int) -> None:
+    for name, found, limit in (("seed", seeds, 2**63), ("streams", streams, 2**32)):
+        if len(found) != batch or not all(0 <= each < limit for each in found):
+            raise UserError(
+                f"{name}: found {list(found)}, expected {batch} whole numbers from 0 to {limit - 1}"
+            )
 
 
 def _check_parents(run: Path) -> None:

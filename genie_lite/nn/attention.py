@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from genie_lite.nn.position import rotate
+from genie_lite.nn.ring import Memory, Page
 
 EVERY = slice(None)
 
@@ -52,27 +53,36 @@ class Attention(nn.Module):
         self,
         rows: Float[Tensor, "*batch s d"],
         mask: Bool[Tensor, "s m"] | None = None,
-        turn: Float[Tensor, "2 m half"] | None = None,
-        past: tuple[Tensor, Tensor] | None = None,
+        turn: Float[Tensor, "2 s half"] | None = None,
+        past: Memory | None = None,
         asking: slice = EVERY,
-    ) -> tuple[Float[Tensor, "*batch a d"], tuple[Tensor, Tensor]]:
-        """Attend, and return the keys and values that were attended to, before any rotation.
+    ) -> tuple[Float[Tensor, "*batch a d"], Memory]:
+        """Attend, and return the keys and values of the rows, to be remembered.
 
         Args:
             rows: what to mix.
-            mask: True where query s may read key m; None for everywhere.
-            turn: rotary angles of all m keys; the queries are the last s of them.
+            mask: True where query s may read key m; None for everywhere. The keys of the past come first.
+            turn: rotary angles of the rows; what is remembered is turned already.
             past: keys and values of earlier rows, `*batch heads p e` each, so that m = p + s.
             asking: the rows that are mixed, from all of them.
         """
         query, key, value = self.project(rows)
+        if turn is not None:
+            query, key = rotate(query, turn), rotate(key, turn)
+        fresh = (key, value)
         if past is not None:
             key, value = torch.cat([past[0], key], dim=-2), torch.cat([past[1], value], dim=-2)
-        memory = (key, value)
-        if turn is not None:
-            query, key = rotate(query, turn[:, -query.shape[-2] :]), rotate(key, turn)
         mixed = _attend(query[..., asking, :], key, value, None if mask is None else mask[asking])
-        return self.to_out(rearrange(mixed, "... h s e -> ... s (h e)")), memory
+        return self.to_out(rearrange(mixed, "... h s e -> ... s (h e)")), fresh
+
+    def look_back(
+        self, rows: Float[Tensor, "b n d"], page: Page, layer: int, turn: Float[Tensor, "2 b 1 1 1 half"]
+    ) -> Float[Tensor, "b n d"]:
+        """Attend from one frame to those that a page holds, itself among them; the page keeps it."""
+        query, key, value = self.project(rows[:, :, None])
+        keys, values = page.write(layer, (rotate(key, turn), value))
+        mixed = _attend(rotate(query, turn), keys, values, page.is_there)
+        return self.to_out(rearrange(mixed, "b n h 1 e -> b n (h e)"))
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:

@@ -6,19 +6,20 @@ window instead of learnt absolute times, so that a rollout may go on for ever wi
 cached pass equals a full one.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from genie_lite.nn.attention import EVERY, Attention
 from genie_lite.nn.position import rotary
+from genie_lite.nn.ring import Memory, Page, Ring
 
 PIECE_FRAMES = 16  # a longer clip is cut into pieces of this many, or of a window
-Memory = tuple[Tensor, Tensor]  # keys and values of one block, each `b n h p e`
-Past = list[Memory]  # one per block; empty where no block looks back
 
 
 class Read(NamedTuple):
@@ -29,16 +30,12 @@ class Read(NamedTuple):
 
 
 ALL = Read()
-NOTHING = Read(frames=slice(0))  # only to be remembered
 
 
-def causal_band(
-    num_frames: int, window: int, num_past: int = 0, device: torch.device | None = None
-) -> Tensor:
-    """Mask `s m`: frame i reads frames i - window + 1 … i; the first `num_past` keys are from the cache."""
-    query = torch.arange(num_past, num_past + num_frames, device=device)[:, None]
-    key = torch.arange(num_past + num_frames, device=device)[None, :]
-    return (key <= query) & (key > query - window)
+def reads(frame: Int[Tensor, " s"], other: Int[Tensor, " m"], window: int) -> Bool[Tensor, "s m"]:
+    """Which frame reads which, by their indices: itself and those before it, within the window."""
+    distance = frame[:, None] - other[None, :]
+    return (distance >= 0) & (distance < window)
 
 
 class Block(nn.Module):
@@ -78,6 +75,15 @@ class Block(nn.Module):
             rows = rows[:, read.frames]
         return rows + self.mlp(self.norm_mlp(rows)), memory
 
+    def next(
+        self, rows: Float[Tensor, "b n d"], page: Page, layer: int, turn: Tensor
+    ) -> Float[Tensor, "b n d"]:
+        """Mix one frame with what a page holds; the page keeps it."""
+        rows = rows + self.space(self.norm_space(rows))[0]
+        if self.time is not None and self.norm_time is not None:
+            rows = rows + self.time.look_back(self.norm_time(rows), page, layer, turn)
+        return rows + self.mlp(self.norm_mlp(rows))
+
 
 class STTransformer(nn.Module):
     """A stack of blocks and a last norm. Positions in space are the caller's, time is rotary."""
@@ -85,6 +91,7 @@ class STTransformer(nn.Module):
     def __init__(self, width: int, depth: int, heads: int, window: int) -> None:
         super().__init__()
         self.window = window
+        self.recompute = False  # in training, work a block out again on the way back instead of keeping it
         self.head_width = width // heads
         self.blocks = nn.ModuleList(Block(width, heads, looks_back=window > 1) for _ in range(depth))
         self.norm = nn.LayerNorm(width, bias=False)
@@ -98,51 +105,75 @@ class STTransformer(nn.Module):
             rows: the clip.
             read: rows of every frame that are wanted.
         """
-        past: Past | None = None
-        mixed = []
+        mixed: list[Tensor] = []
+        past: list[Memory] = []
+        first = 0
         for piece in rows.split(max(PIECE_FRAMES, self.window), dim=1):
-            out, past = self.extend(piece, past, Read(rows=read))
+            num_past = past[0][0].shape[-2] if past else 0
+            time = torch.arange(first, first + piece.shape[1], device=rows.device)
+            seen = torch.arange(first - num_past, first + piece.shape[1], device=rows.device)
+            out, fresh = self.run(piece, time, reads(time, seen, self.window), past, Read(rows=read))
             mixed.append(out)
+            both = [_append(*each) for each in zip(past, fresh, strict=True)] if past else fresh
+            past = [
+                (keys[..., 1 - self.window :, :], values[..., 1 - self.window :, :]) for keys, values in both
+            ]
+            first += piece.shape[1]
         return torch.cat(mixed, dim=1)
 
-    def extend(
-        self, rows: Float[Tensor, "b t n d"], past: Past | None, read: Read = ALL
-    ) -> tuple[Float[Tensor, "b f r d"], Past]:
-        """Mix the next frames of a stream whose earlier frames left `past`; return the new past.
+    def begin(self, age: Int[Tensor, " b"]) -> Ring:
+        """Memory of streams whose next frame is number `age`, and of which nothing is known."""
+        return Ring.empty(self.window, age)
 
-        The past is bounded: at most window - 1 frames are kept. Feeding a clip frame by frame gives what
-        feeding it whole gives.
+    @property
+    def reach(self) -> int:
+        """Earlier frames that a frame can depend on, through all layers."""
+        return len(self.blocks) * (self.window - 1)
+
+    def next(self, rows: Float[Tensor, "b n d"], page: Page) -> Float[Tensor, "b n d"]:
+        """Mix the next frame of streams with what they remember; the page keeps it.
+
+        Frame by frame this gives what mixing the whole clip gives. Streams may be of different ages.
         """
-        num_past = past[0][0].shape[-2] if past else 0
-        mask = causal_band(rows.shape[1], self.window, num_past, rows.device)
-        time = torch.arange(num_past + rows.shape[1], device=rows.device)
-        mixed, memory = self.run(rows, time, mask, past, read)
-        keep = self.window - 1  # of a window of one nothing: then there is no memory either
-        return mixed, [(key[..., -keep:, :], value[..., -keep:, :]) for key, value in memory]
+        turn = rotary(page.ring.age[:, None], self.head_width)[:, :, None, None]
+        for layer, block in enumerate(self.blocks):
+            assert isinstance(block, Block)
+            rows = block.next(rows, page, layer, turn)
+        return self.norm(rows)
 
     def run(
         self,
         rows: Float[Tensor, "b s n d"],
-        time: Int[Tensor, " m"],
+        time: Int[Tensor, " s"],
         mask: Bool[Tensor, "s m"],
-        past: Past | None = None,
+        past: Sequence[Memory] = (),
         read: Read = ALL,
-    ) -> tuple[Float[Tensor, "b f r d"], Past]:
+    ) -> tuple[Float[Tensor, "b f r d"], list[Memory]]:
         """Mix a packed sequence of frames under any temporal mask.
 
         Args:
             rows: s frames; they need not be in order, nor different.
-            time: frame index of the m = p + s keys, the cached ones first.
-            mask: which frame may read which.
-            past: what earlier calls returned, with the same rows read.
+            time: their frame indices.
+            mask: which frame may read which; those of the past come first.
+            past: keys and values of p earlier frames, by block, so that m = p + s; computed with the same rows read.
             read: what is wanted of the s frames.
+
+        Returns:
+            The mixed frames, and the keys and values of all s frames by block, to be remembered.
         """
-        last = len(self.blocks) - 1
         turn = rotary(time, self.head_width)
-        memories: Past = []
+        last = len(self.blocks) - 1
+        fresh = []
         for number, block in enumerate(self.blocks):
-            memory_before = past[number] if past else None
-            rows, memory = block(rows, mask, turn, memory_before, read if number == last else ALL)
+            given = rows, mask, turn, past[number] if past else None, read if number == last else ALL
+            if self.recompute and self.training and torch.is_grad_enabled():
+                rows, memory = checkpoint(block, *given, use_reentrant=False)
+            else:
+                rows, memory = block(*given)
             if memory is not None:
-                memories.append(memory)
-        return self.norm(rows), memories
+                fresh.append(memory)
+        return self.norm(rows), fresh
+
+
+def _append(old: Memory, new: Memory) -> Memory:
+    return torch.cat([old[0], new[0]], dim=-2), torch.cat([old[1], new[1]], dim=-2)

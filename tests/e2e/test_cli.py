@@ -9,6 +9,7 @@ import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import av
 import pyarrow.parquet as pq
@@ -143,23 +144,42 @@ def test_adapt_stays_within_its_budget(readme: dict[str, Outcome], place: Path) 
 
 def test_a_rollout_is_what_it_says(readme: dict[str, Outcome], place: Path) -> None:
     told = json.loads(outcome_of(readme, "rollout").out)
-    content = (place / "rollout.mp4").read_bytes()
-    assert told["sha256"] == hashlib.sha256(content).hexdigest()
     assert told["frames_per_s"] > 0
     with av.open(str(place / "rollout.mp4")) as container:
         assert sum(1 for _ in container.decode(video=0)) == 16
 
 
-def test_a_rollout_repeats_itself_and_follows_its_seed(readme: dict[str, Outcome], place: Path) -> None:
-    def sha256(seed: int) -> str:
-        arguments = ["--codes", "0,3,3,1", "--frames", "16", "--seed", seed, "--out", f"{seed}.mp4", "--json"]
-        return json.loads(start("rollout", RUN, "--start", "videos", *map(str, arguments), folder=place).out)[
-            "sha256"
-        ]
+def rollout(place: Path, *arguments: str, seed: int = 0) -> dict[str, Any]:
+    """The README's rollout, with other arguments added."""
+    ride = ["--start", "videos", "--codes", "0,3,3,1", "--frames", "16", "--seed", str(seed)]
+    return json.loads(
+        start("rollout", RUN, *ride, *arguments, "--out", "again.mp4", "--json", folder=place).out
+    )
 
+
+@pytest.mark.parametrize("arguments", [[], ["--batch", "3"], ["--no-cache"], ["--threads", "2"]])
+def test_a_rollout_is_the_same_however_it_is_computed(
+    readme: dict[str, Outcome], place: Path, arguments: list[str]
+) -> None:
+    told, again = json.loads(outcome_of(readme, "rollout").out), rollout(place, *arguments)
+    for name in ("sha256", "tokens_sha256"):
+        assert again[name] == told[name]
+
+
+def test_a_rollout_follows_its_seed_and_its_passes(readme: dict[str, Outcome], place: Path) -> None:
     told = json.loads(outcome_of(readme, "rollout").out)["sha256"]
-    assert sha256(0) == told
-    assert sha256(1) != told
+    assert rollout(place, seed=1)["sha256"] != told
+    assert rollout(place, "--k", "1")["sha256"] != told
+
+
+def test_a_replay_verifies_also_where_its_run_has_moved(readme: dict[str, Outcome], place: Path) -> None:
+    told = json.loads(outcome_of(readme, "rollout").out)
+    assert "verified: True" in outcome_of(readme, "replay").out
+    moved = place / "moved"
+    shutil.copytree(place / RUN, moved)
+    found = start("replay", "rollout.replay", "--run", "moved", "--out", "replay.mp4", "--json", folder=place)
+    assert json.loads(found.out)["sha256"] == told["sha256"]
+    assert (place / "replay.mp4").read_bytes() == (place / "rollout.mp4").read_bytes()
 
 
 @pytest.mark.parametrize(

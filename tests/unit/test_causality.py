@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from genie_lite.nn.attention import Attention
-from genie_lite.nn.transformer import NOTHING, PIECE_FRAMES, Read, STTransformer
+from genie_lite.nn.transformer import PIECE_FRAMES, Read, STTransformer, reads
 from tests import models
 
 INJECTS = ["token", "add", "film"]
@@ -40,34 +40,59 @@ def test_a_long_clip_is_mixed_as_a_whole_would_be() -> None:
     torch.manual_seed(0)
     transformer = STTransformer(width=8, depth=2, heads=2, window=3).eval()
     rows = torch.randn(1, 2 * PIECE_FRAMES + 5, 2, 8)
-    whole, _ = transformer.extend(rows, None)
+    time = torch.arange(rows.shape[1])
+    whole, _ = transformer.run(rows, time, reads(time, time, window=3))
     torch.testing.assert_close(transformer(rows), whole)
 
 
 @pytest.mark.parametrize("window", [1, 2, 3])
-def test_rows_that_nobody_reads_change_nothing_by_being_left_out(window: int) -> None:
+def test_rows_and_frames_that_nobody_reads_change_nothing_by_being_left_out(window: int) -> None:
     torch.manual_seed(0)
     transformer = STTransformer(width=8, depth=2, heads=2, window=window).eval()
     rows = torch.randn(2, PIECE_FRAMES + 3, 4, 8)
     torch.testing.assert_close(transformer(rows, read=slice(2)), transformer(rows)[:, :, :2])
-    some, past = transformer.extend(rows, None, Read(frames=slice(3, 7)))
-    nothing, same_past = transformer.extend(rows, None, NOTHING)
-    torch.testing.assert_close(some, transformer.extend(rows, None)[0][:, 3:7])
-    assert nothing.shape[1] == 0
-    for (key, value), (same_key, same_value) in zip(past, same_past, strict=True):
-        assert torch.equal(key, same_key)
-        assert torch.equal(value, same_value)
+    time = torch.arange(rows.shape[1])
+    some, _ = transformer.run(rows, time, reads(time, time, window), read=Read(frames=slice(3, 7)))
+    torch.testing.assert_close(some, transformer(rows)[:, 3:7])
+
+
+@pytest.mark.parametrize("window", [1, 2, 3])
+def test_frame_by_frame_gives_what_the_clip_gives_at_any_age(window: int) -> None:
+    torch.manual_seed(0)
+    transformer = STTransformer(width=8, depth=2, heads=2, window=window).eval()
+    rows = torch.randn(2, 9, 4, 8)
+    ring, mixed = transformer.begin(torch.tensor([0, 10**6])), []
+    for frame in rows.unbind(dim=1):
+        page = ring.open()
+        transformer.next(torch.randn_like(frame), page)  # written over
+        mixed.append(transformer.next(frame, page))
+        ring = page.close()
+    torch.testing.assert_close(torch.stack(mixed, dim=1), transformer(rows))
+    assert ring.age.tolist() == [9, 10**6 + 9]
+
+
+def test_an_opened_page_leaves_the_ring_as_it_was() -> None:
+    torch.manual_seed(0)
+    transformer = STTransformer(width=8, depth=1, heads=2, window=2).eval()
+    page = transformer.begin(torch.tensor([0])).open()
+    transformer.next(torch.randn(1, 4, 8), page)
+    ring = page.close()
+    before = [each.clone() for layer in ring.layers for each in layer]
+    transformer.next(torch.randn(1, 4, 8), ring.open())
+    assert all(map(torch.equal, before, [each for layer in ring.layers for each in layer]))
 
 
 def test_a_window_of_one_frame_keeps_frames_apart_and_has_nothing_to_remember() -> None:
     torch.manual_seed(0)
     transformer = STTransformer(width=8, depth=2, heads=2, window=1)
     rows = torch.randn(1, 4, 3, 8, requires_grad=True)
-    mixed, past = transformer.extend(rows, None)
+    mixed = transformer(rows)
     assert torch.equal(dependency(mixed, rows), torch.eye(4, dtype=torch.bool))
-    assert past == []
     mixed.sum().backward()
     assert all(weight.grad is not None for weight in transformer.parameters()), "DDP waits for every weight"
+    page = transformer.begin(torch.tensor([0])).open()
+    transformer.next(rows[:, 0].detach(), page)
+    assert not page.close().layers
 
 
 def test_attention_equals_a_naive_loop() -> None:

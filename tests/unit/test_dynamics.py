@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from genie_lite.models.dynamics import DynamicsWeights, accuracy, corrupt, draw_mask, gumbel, objective
+from genie_lite.models.dynamics import DynamicsWeights, accuracy, corrupt, draw_mask, objective
 from tests import models
 
 
@@ -86,28 +86,14 @@ def test_cached_logits_equal_those_of_the_whole_clip_beyond_the_window() -> None
     hidden = torch.full_like(tokens[:, 1:], model.mask_token)
     with torch.no_grad():
         whole = model.logits(tokens[:, :-1], hidden, codes)
-        past = model.commit(tokens[:, :1], model.first_codes(2), None)
+        ring = model.begin(torch.zeros(2, dtype=torch.long))
+        ring = model.commit(tokens[:, 0], model.first_codes(2)[:, 0], ring.open())
         for frame in range(8):
-            torch.testing.assert_close(
-                model.next_logits(hidden[:, frame], codes[:, frame], past), whole[:, frame]
-            )
-            past = model.commit(tokens[:, frame + 1 : frame + 2], codes[:, frame : frame + 1], past)
-            assert past[0][0].shape[-2] <= 2
-
-
-def test_sampling_fills_every_token_and_temperature_zero_is_greedy() -> None:
-    model = models.dynamics().eval()
-    past = model.commit(torch.zeros(2, 1, 4, dtype=torch.long), model.first_codes(2), None)
-    code = torch.randn(2, 4)
-    with torch.no_grad():
-        noise = [gumbel(generator(seed), 2, passes, 4, 16) for seed, passes in ((0, 1), (1, 1), (2, 4))]
-        greedy = [model.sample(code, past, each, temperature=0.0) for each in noise]
-        drawn = model.sample(code, past, noise[2], temperature=1.0)
-        likeliest = model.next_logits(torch.full((2, 4), model.mask_token), code, past).argmax(dim=-1)
-    assert torch.equal(greedy[0], greedy[1])
-    assert torch.equal(greedy[0], likeliest)
-    assert (drawn < model.mask_token).all()
-    assert (greedy[2] < model.mask_token).all()
+            page = ring.open()
+            logits = model.next_logits(hidden[:, frame], codes[:, frame], page)
+            torch.testing.assert_close(logits, whole[:, frame])
+            ring = model.commit(tokens[:, frame + 1], codes[:, frame], page)
+            assert all(keys.shape[-2] == 3 for keys, _ in ring.layers), "memory is that of the window, always"
 
 
 def test_accuracy_counts_hidden_tokens_only() -> None:

@@ -24,7 +24,8 @@ from genie_lite.evals.pictures import animation_webp, data_uri, sheet_webp, stri
 from genie_lite.evals.report import read_curves, write_report
 from genie_lite.evals.verdict import judge
 from genie_lite.files import write_json
-from genie_lite.models.world import SamplingConfig, World
+from genie_lite.models.sampling import SamplingConfig
+from genie_lite.models.world import World
 from tests import models
 
 

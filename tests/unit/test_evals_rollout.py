@@ -12,7 +12,8 @@ from genie_lite.errors import UserError
 from genie_lite.evals.control import marginal, score_control
 from genie_lite.evals.reconstruction import score_lam, score_tokenizer
 from genie_lite.evals.rollout import continue_clips, score_rollout
-from genie_lite.models.world import SamplingConfig, World
+from genie_lite.models.sampling import SamplingConfig
+from genie_lite.models.world import World
 from genie_lite.types import Quantized
 from tests import models
 

@@ -20,7 +20,7 @@ LAYERS = {
     1: {"nn", "losses", "metrics", "artifact", "data"},
     2: {"models"},
     3: {"train", "adapt", "evals", "envs"},
-    4: {"recipe", "folder", "evaluation", "steer", "pipeline", "doctor", "play", "rl"},
+    4: {"recipe", "folder", "evaluation", "steer", "replay", "pipeline", "doctor", "play", "rl"},
     5: {"cli", "__main__"},
 }
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names}

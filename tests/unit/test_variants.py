@@ -6,8 +6,9 @@ import torch
 from genie_lite.models import dynamics, lam, tokenizer
 from genie_lite.models.dynamics import DynamicsConfig, DynamicsModel, DynamicsSizes, DynamicsSpec
 from genie_lite.models.lam import LAMConfig, LatentActionModel
+from genie_lite.models.sampling import SamplingConfig
 from genie_lite.models.tokenizer import TokenizerConfig, VideoTokenizer
-from genie_lite.models.world import SamplingConfig, World
+from genie_lite.models.world import World
 from genie_lite.nn.inject import InjectKind
 from genie_lite.nn.quantize import FSQConfig, VQConfig
 from genie_lite.types import Loss

@@ -1,0 +1,199 @@
+"""The same seed gives the same world: whatever the batch, the cache, the order of calls or the process."""
+
+import hashlib
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from genie_lite.models.sampling import SamplingConfig
+from genie_lite.models.world import State, World
+from genie_lite.nn.inject import InjectKind
+from tests import models
+
+NUM_FRAMES = 256  # as many as a person plays in half a minute, and far beyond every window
+NUM_CODES = 4
+
+
+def world(
+    cache: bool = True,
+    inject: InjectKind = "token",
+    window: int = 3,
+    decoder_window: int = 3,
+    compiled: bool = False,
+    **sampling: object,
+) -> World:
+    parts = (
+        models.tokenizer(window=decoder_window),
+        models.lam(),
+        models.dynamics(inject=inject, window=window),
+    )
+    config = SamplingConfig.model_validate({"refinements": 2, **sampling})
+    return World(*parts, config, cache=cache, compiled=compiled)
+
+
+def start(batch: int, num: int = 1) -> Tensor:
+    return models.frames(batch=1, num=num).expand(batch, -1, -1, -1, -1)
+
+
+def codes(batch: int, num: int = NUM_FRAMES) -> Tensor:
+    """The codes of stream 0 do not depend on how many streams there are."""
+    taken = [
+        torch.randint(NUM_CODES, (num,), generator=torch.Generator().manual_seed(row)) for row in range(batch)
+    ]
+    return torch.stack(taken)
+
+
+def play(world: World, state: State, codes: Tensor) -> tuple[State, str]:
+    """Go on with the codes of every stream; the hash of tokens and bytes of stream 0."""
+    digest = hashlib.sha256()
+    for code in codes.unbind(dim=1):
+        state, frame = world.step(state, code)
+        digest.update(state.tokens[0, -1].numpy().tobytes())
+        digest.update(frame[0].mul(255).round().byte().numpy().tobytes())
+    return state, digest.hexdigest()
+
+
+def rollout_hash(world: World, batch: int = 1, num: int = NUM_FRAMES, prompt: int = 1) -> str:
+    return play(world, world.reset(start(batch, prompt), seed=11), codes(batch, num))[1]
+
+
+def in_a_process(script: str) -> str:
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    """Leave the number of threads as it was found."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+EXPECTED = rollout_hash(world())
+
+
+@pytest.mark.parametrize(("batch", "num"), [(8, 48), (64, 8)])
+def test_a_stream_is_the_same_in_any_batch(batch: int, num: int) -> None:
+    assert rollout_hash(world(), batch, num) == rollout_hash(world(), 1, num)
+
+
+@pytest.mark.parametrize("batch", [1, 8, 65])
+def test_streams_computed_64_at_a_time_are_the_same_in_any_batch(batch: int) -> None:
+    """As on a GPU: what is missing in a group is filled up, and one stream too many makes two groups."""
+    grouped = world(micro_batch=64)
+    assert rollout_hash(grouped, batch) == rollout_hash(grouped, 64)
+
+
+@pytest.mark.parametrize("inject", ["token", "add", "film"])
+@pytest.mark.parametrize(("window", "decoder_window", "prompt"), [(3, 3, 1), (2, 1, 4), (5, 2, 2)])
+def test_a_world_without_a_cache_is_the_same_world(
+    inject: InjectKind, window: int, decoder_window: int, prompt: int
+) -> None:
+    cached, plain = (
+        rollout_hash(world(cache, inject, window, decoder_window), num=24, prompt=prompt)
+        for cache in (True, False)
+    )
+    assert cached == plain
+
+
+def test_a_world_without_a_cache_is_the_same_world_for_long() -> None:
+    assert rollout_hash(world(cache=False)) == EXPECTED
+
+
+def test_a_world_in_bfloat16_is_as_exact() -> None:
+    cached, plain = (rollout_hash(world(cache, precision="bf16-true"), num=24) for cache in (True, False))
+    assert cached == plain
+
+
+COMPILED = """
+from tests.unit.test_exact import codes, play, start, torch, world
+tokens = [play(each, each.reset(start(1), seed=11), codes(1, 12))[0].tokens for each in (world(), world(compiled=True))]
+print(torch.equal(*tokens))
+"""
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_world_draws_the_same_tokens() -> None:
+    """As its own process: the shape checks of tests are not for a compiler's eyes."""
+    assert in_a_process(COMPILED) == "True"
+
+
+@pytest.mark.usefixtures("threads")
+def test_the_number_of_threads_does_not_matter() -> None:
+    torch.set_num_threads(2)
+    two = rollout_hash(world())
+    torch.set_num_threads(1)
+    assert rollout_hash(world()) == two == EXPECTED
+
+
+def test_a_fresh_process_gives_the_same() -> None:
+    assert in_a_process("from tests.unit.test_exact import EXPECTED; print(EXPECTED)") == EXPECTED
+
+
+def test_sessions_may_be_interleaved() -> None:
+    """Two people play in turn, now and then in one call; each sees the world that is its own."""
+    shared = world()
+    one, other = shared.reset(start(1), seed=11), shared.reset(models.frames(batch=1, seed=9), seed=4)
+    taken, digest = codes(1)[0], hashlib.sha256()
+    for number, code in enumerate(taken):
+        if number % 3 == 0:
+            other, _ = shared.step(other, torch.tensor([number % NUM_CODES]))
+        if number % 5 == 0:  # streams of different ages, side by side
+            both, frames = shared.step(State.join([other, one]), torch.stack([code, code]))
+            other, one, frame = both.of(slice(0, 1)), both.of(slice(1, 2)), frames[1]
+        else:
+            one, frames = shared.step(one, code[None])
+            frame = frames[0]
+        digest.update(one.tokens[0, -1].numpy().tobytes())
+        digest.update(frame.mul(255).round().byte().numpy().tobytes())
+    assert digest.hexdigest() == EXPECTED
+
+
+@pytest.mark.parametrize("after", [1, 2, 7, 100])
+def test_a_state_can_be_kept_and_recalled_in_another_process(after: int) -> None:
+    taken = codes(2, after + 20)
+    first = world()
+    state, _ = play(first, first.reset(start(2), seed=11), taken[:, :after])
+    _, straight = play(first, state, taken[:, after:])
+    kept = {name: tensor.clone() for name, tensor in state.tensors().items()}
+    again = world()
+    assert play(again, again.recall(kept), taken[:, after:])[1] == straight
+
+
+def test_streams_that_share_a_seed_differ_and_seeds_can_be_told_one_by_one() -> None:
+    shared = world()
+    frames, taken = start(3), codes(1, 6).expand(3, -1)
+    together, _ = play(shared, shared.reset(frames, seed=11), taken)
+    assert not torch.equal(together.tokens[0], together.tokens[1])
+    alone, _ = play(shared, shared.reset(frames[:1], seed=[11], streams=[2]), taken[:1])
+    assert torch.equal(alone.tokens[0], together.tokens[2])
+    same, _ = play(shared, shared.reset(frames, seed=[11, 11, 5], streams=[0, 0, 0]), taken)
+    assert torch.equal(same.tokens[0], same.tokens[1])
+    assert not torch.equal(same.tokens[0], same.tokens[2])
+
+
+def test_memory_is_constant() -> None:
+    """A rollout may go on for ever."""
+    endless = world()
+    state = endless.reset(start(1), seed=0)
+
+    def size(state: State) -> int:
+        assert state.past is not None
+        assert state.decoder is not None
+        layers = [each for ring in (state.past, state.decoder) for layer in ring.layers for each in layer]
+        return sum(each.numel() for each in [*layers, *state.tensors().values()])
+
+    sizes = set()
+    for code in codes(1, 40)[0]:
+        state, _ = endless.step(state, code[None])
+        sizes.add(size(state))
+    assert len(sizes) == 1
