@@ -1,8 +1,11 @@
 """A tiny run to train in tests: shards of moving squares, and stages that take a second each."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from genie_lite.artifact import Artifact
 from genie_lite.data.shards import Sample, ShardSet, ShardWriter, index_of
@@ -28,15 +31,20 @@ STEPS = 8
 CPU = {"accelerator": "cpu", "devices": 1}
 
 
-def write_shards(folder: Path, num_train: int = 3, num_test: int = 1) -> ShardSet:
-    """Shards of two samples each; every sample is a shot of 7 or 9 frames."""
+def write_shards(
+    folder: Path,
+    num_train: int = 3,
+    num_test: int = 1,
+    encode: Callable[[np.ndarray, float], bytes] = encode_mp4,
+) -> ShardSet:
+    """Shards of two samples each; every sample is a shot of 7 or 9 frames, as `encode(frames, rate_hz)` stores it."""
     folder.mkdir(parents=True)
     shards = []
     for split, count in (("train", num_train), ("test", num_test)):
         for number in range(count):
             with ShardWriter(folder, split, number) as writer:
                 for part, length in enumerate((9, 7)):
-                    writer.add(_sample(f"{split}-{number}-{part}", split, length))
+                    writer.add(_sample(f"{split}-{number}-{part}", split, length, encode))
                 shards.append(writer.close())
     write_json(folder / "shards.json", index_of(shards, {"size_px": SIZE_PX, "rate_hz": 10.0}))
     return ShardSet.open(folder)
@@ -90,7 +98,7 @@ def rows(run: Path, stage: StageName, split: str) -> list[dict[str, float]]:
     return [row for row in map(json.loads, lines) if row["split"] == split]
 
 
-def _sample(key: str, split: str, length: int) -> Sample:
+def _sample(key: str, split: str, length: int, encode: Callable[[np.ndarray, float], bytes]) -> Sample:
     meta = {
         "source": f"{key}.mp4",
         "split": split,
@@ -104,4 +112,4 @@ def _sample(key: str, split: str, length: int) -> Sample:
         "num_frames": length,
         "sha256": "0" * 64,
     }
-    return Sample(key, encode_mp4(wandering_square(key, length, SIZE_PX), 10.0), meta)
+    return Sample(key, encode(wandering_square(key, length, SIZE_PX), 10.0), meta)

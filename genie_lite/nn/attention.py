@@ -43,11 +43,13 @@ class Attention(nn.Module):
         self.to_out = nn.Linear(width, width, bias=False)
 
     def project(self, rows: Float[Tensor, "*batch s d"]) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, `*batch heads s e`; queries and keys are normalised."""
+        """Queries, keys and values, `*batch heads s e`; queries and keys are normalised, queries scaled."""
         query, key, value = rearrange(
             self.to_qkv(rows), "... s (three h e) -> three ... h s e", three=3, h=self.heads
         )
-        return self.norm_q(query).to(value.dtype), self.norm_k(key).to(value.dtype), value
+        # The scale of the scores is worked into the few weights of the norm instead of every query.
+        scaled = F.layer_norm(query, query.shape[-1:], self.norm_q.weight * query.shape[-1] ** -0.5)
+        return scaled.to(value.dtype), self.norm_k(key).to(value.dtype), value
 
     def forward(
         self,
@@ -87,8 +89,9 @@ class Attention(nn.Module):
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
     if query.device.type != "cpu":
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=1.0)
+    scores = query @ key.transpose(-1, -2)
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf"))
-    return scores.float().softmax(dim=-1).to(value.dtype) @ value
+    # The sum within a bfloat16 softmax is float32; only what goes in and comes out is rounded.
+    return scores.softmax(dim=-1) @ value

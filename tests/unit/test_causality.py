@@ -101,7 +101,10 @@ def test_attention_equals_a_naive_loop() -> None:
     attention = Attention(width=8, heads=2)
     rows = torch.randn(2, 3, 5, 8)  # two axes of batch, as a clip's patches have
     mask = torch.ones(5, 5, dtype=torch.bool).tril()
-    query, key, value = attention.project(rows)
+    query, key, value = (
+        part.unflatten(-1, (2, 4)).movedim(-2, -3) for part in attention.to_qkv(rows).chunk(3, dim=-1)
+    )
+    query, key = attention.norm_q(query), attention.norm_k(key)
     expected = torch.zeros(2, 3, 5, 8)
     for clip, frame, head, row in product(range(2), range(3), range(2), range(5)):
         place = (clip, frame, head)
