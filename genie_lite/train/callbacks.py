@@ -20,10 +20,12 @@ from genie_lite.errors import UserError
 from genie_lite.files import write_bytes
 from genie_lite.progress import Bar
 from genie_lite.train.framework import Callback, L
+from genie_lite.train.fsdp import alike, gather, whole
 from genie_lite.train.logging import METRICS_FILE, MetricsFile, Row
 from genie_lite.train.module import StageModule
 from genie_lite.train.optim import step_seed
 from genie_lite.train.panel import png
+from genie_lite.train.validation import Measured
 
 log = logging.getLogger(__name__)
 
@@ -83,10 +85,9 @@ class WeightAverage(Callback):
         self._average: dict[str, Tensor] = {}
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        start = self._average or dict(pl_module.named_parameters())
-        self._average = {
-            name: tensor.detach().to(pl_module.device, copy=True) for name, tensor in start.items()
-        }
+        parameters = dict(pl_module.named_parameters())
+        start = self._average or parameters
+        self._average = {name: alike(start[name], parameters[name]) for name in parameters}
 
     @torch.no_grad()
     def on_train_batch_end(
@@ -108,10 +109,14 @@ class WeightAverage(Callback):
             self._average[name] = held
 
     def state_dict(self) -> dict[str, Tensor]:
-        return self._average
+        return gather(self._average)
 
     def load_state_dict(self, state_dict: dict[str, Tensor]) -> None:
-        self._average = dict(state_dict)
+        # Where weights are shared out Lightning loads after `on_fit_start`, else before.
+        parts = self._average
+        self._average = {
+            name: alike(tensor, parts[name]) if parts else tensor for name, tensor in state_dict.items()
+        }
 
 
 class ClipGradient(Callback):
@@ -128,7 +133,7 @@ class ClipGradient(Callback):
     def on_before_optimizer_step(
         self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
-        self.norm = nn.utils.clip_grad_norm_(pl_module.parameters(), self._max_norm)
+        self.norm = whole(nn.utils.clip_grad_norm_(pl_module.parameters(), self._max_norm))
 
 
 class FiniteLoss(Callback):
@@ -195,6 +200,8 @@ class Record(Callback):
 class Validate(Callback):
     """Measures the model, averaged if weights are averaged, on a fixed list of held-out clips.
 
+    The main process does, and where weights are shared out all the others along with it: none has them whole.
+
     Not Lightning's validation loop: after a resume that one skips a validation due at the checkpoint's
     step, and it cannot run before the checkpoint is written.
     """
@@ -213,25 +220,30 @@ class Validate(Callback):
         self.metrics: dict[str, float] = {}
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.is_global_zero:
+        if _takes_part(trainer, pl_module):
             self._clips = self._load()
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         step = finished_step(trainer, batch_idx)
-        if step is None or not trainer.is_global_zero:
+        if step is None or not _takes_part(trainer, pl_module):
             return
         assert isinstance(pl_module, StageModule)
         train = pl_module.train_config
         if step % train.val_every and step != train.steps:
             return
-        self.metrics = self._measure(pl_module, step)
+        measured = self._measure(pl_module)
+        self.metrics = measured.metrics
+        if not trainer.is_global_zero:
+            return
+        if measured.picture is not None:
+            write_bytes(self._folder / "panels" / f"step-{step:07d}.png", png(measured.picture))
         self._write({"step": step, "split": "val", **self.metrics})
         if step > train.warmup_steps:
             self._warn_of_collapse(step)
 
-    def _measure(self, stage: StageModule, step: int) -> dict[str, float]:
+    def _measure(self, stage: StageModule) -> Measured:
         if self._average is not None:
             self._average.swap(stage)
         stage.eval()
@@ -239,9 +251,7 @@ class Validate(Callback):
         stage.train()
         if self._average is not None:
             self._average.swap(stage)
-        if measured.picture is not None:
-            write_bytes(self._folder / "panels" / f"step-{step:07d}.png", png(measured.picture))
-        return measured.metrics
+        return measured
 
     def _warn_of_collapse(self, step: int) -> None:
         found = self.metrics.get("perplexity", math.inf)
@@ -260,6 +270,10 @@ class Validate(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.metrics, self._has_warned = state_dict["metrics"], state_dict["has_warned"]
+
+
+def _takes_part(trainer: L.Trainer, pl_module: L.LightningModule) -> bool:
+    return trainer.is_global_zero or pl_module.device_mesh is not None
 
 
 class SaveLast(Callback):

@@ -25,8 +25,8 @@ from genie_lite.train.rank import is_main_process
 
 PARENTS: dict[StageName, tuple[str, ...]] = {"tokenizer": (), "lam": (), "dynamics": ("tokenizer", "lam")}
 
-# These change how often something is looked at or kept, not what is learnt.
-WITHOUT_EFFECT = {"val_every", "val_clips", "log_every", "checkpoint_every", "cache_gb"}
+# These change how often something is looked at or kept or worked out, not what is learnt.
+WITHOUT_EFFECT = {"val_every", "val_clips", "log_every", "checkpoint_every", "cache_gb", "recompute"}
 
 
 def fit(

@@ -13,12 +13,14 @@ repair()  # Lightning imports torchmetrics, and that imports torchvision
 import lightning as L  # noqa: E402
 from lightning.fabric.utilities.exceptions import MisconfigurationException  # noqa: E402
 from lightning.pytorch.callbacks import Callback  # noqa: E402
+from lightning.pytorch.strategies import ModelParallelStrategy  # noqa: E402
 from lightning.pytorch.utilities.types import OptimizerLRScheduler  # noqa: E402
 
 __all__ = [
     "Callback",
     "L",
     "MisconfigurationException",
+    "ModelParallelStrategy",
     "OptimizerLRScheduler",
     "interruptible",
     "quiet_lightning",
@@ -28,6 +30,7 @@ __all__ = [
 HARMLESS = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
     r"Found \d+ module\(s\) in eval mode",  # a frozen image model is meant to be
+    r"FSDP2-wrapped module .* returned a view tensor",  # the keys and values of a block; nothing writes to them
 )
 
 

@@ -1,7 +1,8 @@
 """The three stages as Lightning sees them: wiring only, every tensor is the models' business.
 
-All have the same face: `training_step` for Lightning, `measure` for the validation callback, and
-`spec`, the configuration from which a finished artifact's model is built again.
+All have the same face: `training_step` for Lightning, `configure_model` for weights that are to be shared
+out, `measure` for the validation callback, and `spec`, the configuration from which a finished artifact's
+model is built again.
 """
 
 from collections.abc import Sequence
@@ -18,8 +19,10 @@ from genie_lite.models.dynamics import DynamicsModel, DynamicsSizes, DynamicsSpe
 from genie_lite.models.lam import LatentActionModel, load_lam
 from genie_lite.models.tokenizer import VideoTokenizer, load_tokenizer
 from genie_lite.nn.features import FeatureTarget, TimmFeatures
+from genie_lite.nn.transformer import STTransformer
 from genie_lite.train.config import DynamicsStage, LAMStage, StageConfig, TokenizerStage, TrainConfig
 from genie_lite.train.framework import L, OptimizerLRScheduler
+from genie_lite.train.fsdp import share_out
 from genie_lite.train.optim import build_optimizer, step_seed
 from genie_lite.train.tokens import TokenClip
 from genie_lite.train.validation import Measured, measure_dynamics, measure_lam, measure_tokenizer
@@ -33,6 +36,9 @@ class TokenizerModule(L.LightningModule):
         super().__init__()
         self.spec, self.weights, self.train_config = config.model, config.weights, config.train
         self.model = VideoTokenizer(config.model)
+
+    def configure_model(self) -> None:
+        share_out(self.model, self.device_mesh)
 
     def training_step(self, clip: Clip, batch_idx: int) -> dict[str, Any]:
         return _step_output(tokenizer.objective(self.model(clip.frames), clip.frames, self.weights))
@@ -57,6 +63,11 @@ class LAMModule(L.LightningModule):
             if isinstance(features, TimmFeatures)
             else None
         )
+
+    def configure_model(self) -> None:
+        share_out(self.model, self.device_mesh, also=["decode"])  # `measure` decodes with wrong codes
+        if self.target is not None:
+            share_out(self.target.to_features, self.device_mesh)
 
     def training_step(self, clip: Clip, batch_idx: int) -> dict[str, Any]:
         out = self.model(clip.frames)
@@ -88,6 +99,9 @@ class DynamicsModule(L.LightningModule):
         self.model = DynamicsModel(self.spec)
         self.register_buffer("code_vectors", codes.code_vectors().detach().clone(), persistent=False)
 
+    def configure_model(self) -> None:
+        share_out(self.model, self.device_mesh)
+
     def training_step(self, clip: TokenClip, batch_idx: int) -> dict[str, Any]:
         generator = torch.Generator().manual_seed(step_seed(self.seed, batch_idx))
         share = self.global_rank, self.trainer.world_size  # as `TokenLoader` shares a batch out
@@ -111,6 +125,14 @@ def build_module(config: StageConfig, run: Path, seed: int) -> StageModule:
         UserError: a parent is missing, or the sizes do not make a model.
     """
     torch.manual_seed(seed)
+    module = _build(config, run, seed)
+    for part in module.modules():
+        if isinstance(part, STTransformer):
+            part.recompute = config.train.recompute
+    return module
+
+
+def _build(config: StageConfig, run: Path, seed: int) -> StageModule:
     try:
         if isinstance(config, TokenizerStage):
             return TokenizerModule(config)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from genie_lite.artifact import Artifact, read_artifact, write_artifact
 from genie_lite.data.shards import ShardSet
@@ -29,8 +30,11 @@ from genie_lite.train.framework import (
     interruptible,
     quiet_lightning,
 )
+from genie_lite.train.fsdp import NAME as FSDP2
+from genie_lite.train.fsdp import SharedOut, gather
 from genie_lite.train.logging import METRICS_FILE, MetricsFile, Row, WandbMode, close_wandb, open_wandb
 from genie_lite.train.module import StageModule, build_module
+from genie_lite.train.rank import is_main_process
 from genie_lite.train.stream import ClipData, TokenData
 
 # Arguments of lightning.Trainer that a stage's configuration decides, and where.
@@ -106,8 +110,9 @@ class Session:
             self._check_complete(trainer.global_step)
             if self._average is not None:
                 self._average.swap(module)
+            model = self._whole_model(module)
             if trainer.is_global_zero:
-                self._finish(module, recipe_text)
+                self._finish(model, module, recipe_text)
             trainer.strategy.barrier("artifact")
         return read_artifact(self._folder, self._stage)
 
@@ -119,7 +124,7 @@ class Session:
                 max_steps=train.steps,
                 accumulate_grad_batches=train.accumulate,
                 precision=train.precision,
-                strategy=train.strategy,
+                strategy=SharedOut() if train.strategy == FSDP2 else train.strategy,
                 callbacks=self._callbacks(),
                 logger=False,
                 **{
@@ -175,11 +180,22 @@ class Session:
         if step != steps:
             raise UserError(f"{self._folder}: stopped at step {step} of {steps}; run it again to go on")
 
-    def _finish(self, module: StageModule, recipe_text: str) -> None:
+    def _whole_model(self, module: StageModule) -> nn.Module:
+        """What was trained, with whole weights in the main process; every process must ask."""
+        if module.device_mesh is None:
+            return module.model
+        weights = gather(module.model.state_dict())
+        if not is_main_process():
+            return module.model
+        model = build_module(self._config, self._run, self._seed).model
+        model.load_state_dict(weights)
+        return model
+
+    def _finish(self, model: nn.Module, module: StageModule, recipe_text: str) -> None:
         write_artifact(
             self._folder,
             self._stage,
-            module.model,
+            model,
             module.spec,
             recipe_text,
             dict(self._parents),
