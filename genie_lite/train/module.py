@@ -19,7 +19,7 @@ from genie_lite.models.dynamics import DynamicsModel, DynamicsSizes, DynamicsSpe
 from genie_lite.models.lam import LatentActionModel, load_lam
 from genie_lite.models.tokenizer import VideoTokenizer, load_tokenizer
 from genie_lite.nn.features import FeatureTarget, TimmFeatures
-from genie_lite.nn.transformer import STTransformer
+from genie_lite.nn.transformer import Block, STTransformer
 from genie_lite.train.config import DynamicsStage, LAMStage, StageConfig, TokenizerStage, TrainConfig
 from genie_lite.train.framework import L, OptimizerLRScheduler
 from genie_lite.train.fsdp import share_out
@@ -129,6 +129,8 @@ def build_module(config: StageConfig, run: Path, seed: int) -> StageModule:
     for part in module.modules():
         if isinstance(part, STTransformer):
             part.recompute = config.train.recompute
+        if isinstance(part, Block) and config.train.compile:
+            part.compile()
     return module
 
 
