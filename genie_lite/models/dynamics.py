@@ -164,6 +164,10 @@ class DynamicsModel(nn.Module):
         """Memory of streams whose next frame is number `age`, and of which nothing is known."""
         return self.transformer.begin(age)
 
+    def open(self, ring: Ring) -> Page:
+        """What streams remember, with a place for their next frame."""
+        return self.transformer.open(ring)
+
     def first_codes(self, batch: int) -> Float[Tensor, "b 1 d"]:
         """What stands in for the code before a stream's first frame."""
         return repeat(self.first_code, "d -> b 1 d", b=batch)

@@ -24,7 +24,7 @@ class SamplingConfig(Config):
     """How the next frame is drawn."""
 
     # MaskGIT passes per frame; more are finer and slower. The paper takes 25.
-    refinements: int = Field(default=8, ge=1, le=25)
+    refinements: int = Field(default=4, ge=1, le=25)
     temperature: float = Field(default=1.0, ge=0)  # 0 takes the likeliest tokens
     # Of the dynamics model in play; logits are float32 either way. bf16 pays where the units are.
     precision: Literal["32-true", "bf16-true"] = "32-true"
@@ -56,7 +56,8 @@ def sample(
         if num_masked == 0:
             return drawn
         # A token, once kept, stays; among the others the surest of this pass are kept, of equals the later ones.
-        sure = logits.log_softmax(dim=-1).gather(-1, drawn[..., None])[..., 0].masked_fill(~masked, math.inf)
+        chosen = logits.gather(-1, drawn[..., None])[..., 0] - logits.logsumexp(dim=-1)
+        sure = chosen.masked_fill(~masked, math.inf)
         doubtful = sure.argsort(dim=-1, stable=True)[:, :num_masked]
         tokens = drawn.scatter(1, doubtful, mask_token)
     raise AssertionError("the last pass masks nothing")

@@ -117,7 +117,7 @@ class VideoTokenizer(nn.Module):
         self, vector: Float[Tensor, "b n d"], ring: Ring
     ) -> tuple[Float[Tensor, "b c h w"], Ring]:
         """Decode only the next frame of streams whose earlier frames left `ring` in the decoder."""
-        page = ring.open()
+        page = self.decoder.open(ring)
         rows = self.decoder.next(self._rows(vector), page)
         return self._paint(rows[:, None])[:, 0], page.close()
 

@@ -208,7 +208,7 @@ class World:
             decoder=self.tokenizer.begin(torch.zeros_like(seed)) if self.cache else None,
         )
         for token, code in zip(tokens.unbind(dim=1), codes.unbind(dim=1), strict=True):
-            page = None if state.past is None else state.past.open()
+            page = None if state.past is None else self.dynamics.open(state.past)
             state, _ = self._commit(state, token, code, page)
         return state
 
@@ -217,10 +217,12 @@ class World:
         noise = uniform(state.seed, state.stream, state.frame + 1, steps, places)
         vector = self._vector[code]
 
-        page = None if state.past is None else state.past.open()
+        page = None if state.past is None else self.dynamics.open(state.past)
 
         def predict(tokens: Tensor) -> Tensor:
-            return self._next_logits(tokens, vector, self._past_of(state).open() if page is None else page)
+            return self._next_logits(
+                tokens, vector, self.dynamics.open(self._past_of(state)) if page is None else page
+            )
 
         tokens = sample(predict, noise, self.sampling.temperature, self.dynamics.mask_token)
         return self._commit(state, tokens, code, page)
@@ -253,7 +255,7 @@ class World:
         tokens, codes = self._last(state, self.dynamics.reach)
         ring = self.dynamics.begin(state.frame + 1 - tokens.shape[1])
         for token, code in zip(tokens.unbind(dim=1), codes.unbind(dim=1), strict=True):
-            ring = self.dynamics.commit(token, self._vector[code], ring.open())
+            ring = self.dynamics.commit(token, self._vector[code], self.dynamics.open(ring))
         return ring
 
     def _decoder_of(self, state: State) -> Ring:

@@ -77,13 +77,11 @@ class Attention(nn.Module):
         mixed = _attend(query[..., asking, :], key, value, None if mask is None else mask[asking])
         return self.to_out(rearrange(mixed, "... h s e -> ... s (h e)")), fresh
 
-    def look_back(
-        self, rows: Float[Tensor, "b n d"], page: Page, layer: int, turn: Float[Tensor, "2 b 1 1 1 half"]
-    ) -> Float[Tensor, "b n d"]:
+    def look_back(self, rows: Float[Tensor, "b n d"], page: Page, layer: int) -> Float[Tensor, "b n d"]:
         """Attend from one frame to those that a page holds, itself among them; the page keeps it."""
         query, key, value = self.project(rows[:, :, None])
-        keys, values = page.write(layer, (rotate(key, turn), value))
-        mixed = _attend(rotate(query, turn), keys, values, page.is_there)
+        keys, values = page.write(layer, (rotate(key, page.turn), value))
+        mixed = _attend(rotate(query, page.turn), keys, values, page.is_there)
         return self.to_out(rearrange(mixed, "b n h 1 e -> b n (h e)"))
 
 

@@ -7,15 +7,15 @@ their own frame index once, when they are made, and attention depends on differe
 Streams of different ages lie side by side in one ring, and its shapes are the same at any age, so that a
 stream's numbers depend neither on how old it is nor on its neighbours.
 
-    page = ring.open()      a copy, with the slot of the next frame to be written, as often as one likes
-    ring = page.close()     the ring that has that frame, too
+    page = ring.open(turn)     a copy, with the slot of the next frame to be written, as often as one likes
+    ring = page.close()        the ring that has that frame, too
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 Memory = tuple[Tensor, Tensor]  # keys and values of one layer, `b n h m e` each
@@ -39,8 +39,8 @@ class Ring:
         """Streams whose next frame is number `age`, remembering nothing; there are no frames before number 0."""
         return cls(num_slots, age, age.clamp_min(0))
 
-    def open(self) -> "Page":
-        """A copy to write the next frame into."""
+    def open(self, turn: Float[Tensor, "2 b half"]) -> "Page":
+        """A copy to write the next frame into; `turn` are the rotary angles of its index."""
         slots = torch.arange(self.num_slots, device=self.age.device)
         age = self.age[:, None]
         # The frame in each slot, the next frame's own among them.
@@ -50,6 +50,7 @@ class Ring:
             ring=self,
             slot=self.age.remainder(self.num_slots),
             is_there=is_there[:, None, None, None, :],
+            turn=turn[:, :, None, None, None],
             layers=[(keys.clone(), values.clone()) for keys, values in self.layers],
         )
 
@@ -73,12 +74,13 @@ class Ring:
 class Page:
     """The next frame of every stream, in the making.
 
-    slot: where it is written. is_there: which slots may be read, its own among them.
+    slot: where it is written. is_there: which slots may be read, its own among them. turn: its rotary angles.
     """
 
     ring: Ring
     slot: Int[Tensor, " b"]
     is_there: Bool[Tensor, "b 1 1 1 m"]
+    turn: Float[Tensor, "2 b 1 1 1 half"]
     layers: list[Memory] = field(default_factory=list)
 
     def write(self, layer: int, fresh: Memory) -> Memory:

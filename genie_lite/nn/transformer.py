@@ -75,13 +75,11 @@ class Block(nn.Module):
             rows = rows[:, read.frames]
         return rows + self.mlp(self.norm_mlp(rows)), memory
 
-    def next(
-        self, rows: Float[Tensor, "b n d"], page: Page, layer: int, turn: Tensor
-    ) -> Float[Tensor, "b n d"]:
+    def next(self, rows: Float[Tensor, "b n d"], page: Page, layer: int) -> Float[Tensor, "b n d"]:
         """Mix one frame with what a page holds; the page keeps it."""
         rows = rows + self.space(self.norm_space(rows))[0]
         if self.time is not None and self.norm_time is not None:
-            rows = rows + self.time.look_back(self.norm_time(rows), page, layer, turn)
+            rows = rows + self.time.look_back(self.norm_time(rows), page, layer)
         return rows + self.mlp(self.norm_mlp(rows))
 
 
@@ -125,6 +123,10 @@ class STTransformer(nn.Module):
         """Memory of streams whose next frame is number `age`, and of which nothing is known."""
         return Ring.empty(self.window, age)
 
+    def open(self, ring: Ring) -> Page:
+        """What streams remember, with a place for their next frame."""
+        return ring.open(rotary(ring.age, self.head_width))
+
     @property
     def reach(self) -> int:
         """Earlier frames that a frame can depend on, through all layers."""
@@ -135,10 +137,9 @@ class STTransformer(nn.Module):
 
         Frame by frame this gives what mixing the whole clip gives. Streams may be of different ages.
         """
-        turn = rotary(page.ring.age[:, None], self.head_width)[:, :, None, None]
         for layer, block in enumerate(self.blocks):
             assert isinstance(block, Block)
-            rows = block.next(rows, page, layer, turn)
+            rows = block.next(rows, page, layer)
         return self.norm(rows)
 
     def run(

@@ -63,7 +63,7 @@ def test_frame_by_frame_gives_what_the_clip_gives_at_any_age(window: int) -> Non
     rows = torch.randn(2, 9, 4, 8)
     ring, mixed = transformer.begin(torch.tensor([0, 10**6])), []
     for frame in rows.unbind(dim=1):
-        page = ring.open()
+        page = transformer.open(ring)
         transformer.next(torch.randn_like(frame), page)  # written over
         mixed.append(transformer.next(frame, page))
         ring = page.close()
@@ -74,11 +74,11 @@ def test_frame_by_frame_gives_what_the_clip_gives_at_any_age(window: int) -> Non
 def test_an_opened_page_leaves_the_ring_as_it_was() -> None:
     torch.manual_seed(0)
     transformer = STTransformer(width=8, depth=1, heads=2, window=2).eval()
-    page = transformer.begin(torch.tensor([0])).open()
+    page = transformer.open(transformer.begin(torch.tensor([0])))
     transformer.next(torch.randn(1, 4, 8), page)
     ring = page.close()
     before = [each.clone() for layer in ring.layers for each in layer]
-    transformer.next(torch.randn(1, 4, 8), ring.open())
+    transformer.next(torch.randn(1, 4, 8), transformer.open(ring))
     assert all(map(torch.equal, before, [each for layer in ring.layers for each in layer]))
 
 
@@ -90,7 +90,7 @@ def test_a_window_of_one_frame_keeps_frames_apart_and_has_nothing_to_remember() 
     assert torch.equal(dependency(mixed, rows), torch.eye(4, dtype=torch.bool))
     mixed.sum().backward()
     assert all(weight.grad is not None for weight in transformer.parameters()), "DDP waits for every weight"
-    page = transformer.begin(torch.tensor([0])).open()
+    page = transformer.open(transformer.begin(torch.tensor([0])))
     transformer.next(rows[:, 0].detach(), page)
     assert not page.close().layers
 

@@ -87,9 +87,9 @@ def test_cached_logits_equal_those_of_the_whole_clip_beyond_the_window() -> None
     with torch.no_grad():
         whole = model.logits(tokens[:, :-1], hidden, codes)
         ring = model.begin(torch.zeros(2, dtype=torch.long))
-        ring = model.commit(tokens[:, 0], model.first_codes(2)[:, 0], ring.open())
+        ring = model.commit(tokens[:, 0], model.first_codes(2)[:, 0], model.open(ring))
         for frame in range(8):
-            page = ring.open()
+            page = model.open(ring)
             logits = model.next_logits(hidden[:, frame], codes[:, frame], page)
             torch.testing.assert_close(logits, whole[:, frame])
             ring = model.commit(tokens[:, frame + 1], codes[:, frame], page)
