@@ -37,8 +37,12 @@ check: $(ENVIRONMENT) ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright
 
-bench: $(ENVIRONMENT) ## cost of a training step of every stage, one JSON line each
-	$(BIN)/python benchmarks/step.py recipes/maze/demo.yaml
+bench: $(ENVIRONMENT) ## what a step, a frame and growth cost, one JSON line per row (20 minutes; docs/benchmarks.md has more)
+	$(BIN)/python benchmarks/recipe_cost.py recipes/maze/demo.yaml
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/step.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/limit.py --shape 2x8
+	$(BIN)/python benchmarks/generate.py
+	$(BIN)/python benchmarks/growth.py
 
 $(ENVIRONMENT): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer with venv found; install python3.11 and python3.11-venv, or name one: make setup PYTHON=..." >&2; exit 2; }
