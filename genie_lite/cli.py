@@ -228,6 +228,9 @@ def rollout(
         bool,
         typer.Option("--cache/--no-cache", help="Keep keys and values of the past: same frames, faster."),
     ] = True,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Let torch.compile make it faster, after half a minute.")
+    ] = False,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of the CPU.")] = None,
     refinements: Annotated[
         int | None, typer.Option("--k", min=1, max=25, help="Passes per frame instead of the recipe's.")
@@ -250,6 +253,7 @@ def rollout(
             out,
             batch=batch,
             cache=cache,
+            compiled=compiled,
             threads=threads,
             refinements=refinements,
             replay_file=replay_file,

@@ -238,6 +238,7 @@ def rollout(
     *,
     batch: int = 1,
     cache: bool = True,
+    compiled: bool = False,
     threads: int | None = None,
     refinements: int | None = None,
     replay_file: Path | None = None,
@@ -253,13 +254,15 @@ def rollout(
         out: the mp4.
         batch: worlds that are stepped side by side; the first one is written.
         cache: keep keys and values of the past; without it, the same frames, many times slower.
+        compiled: see `World`; such a world is another one, by its rounding.
         threads: of the CPU; the recipe's if not given.
         refinements: passes per frame; the recipe's if not given.
         replay_file: where to write a replay.
 
     Returns:
         sha256 of the frames' bytes and tokens_sha256 of their tokens: the same for the same run, start, codes, seed and
-        refinements on the same machine. frames_per_s of generation, over all worlds.
+        refinements on the same machine. frames_per_s of generation, over all worlds, the first
+        frame left out.
     """
     recipe = recipe_of(run)
     config = ingest_config_of(shards_of(recipe))
@@ -267,19 +270,19 @@ def rollout(
     if refinements is not None:
         sampling = parse({**sampling.model_dump(), "refinements": refinements}, SamplingConfig, "--k")
     _use_threads(recipe.threads if threads is None else threads)
-    world = evaluation.load_world(recipe, _device(), sampling, cache=cache)
+    world = evaluation.load_world(recipe, _device(), sampling, cache=cache, compiled=compiled)
     frames = steer.first_frames(start, config, recipe.evaluate.prompt_frames)
     taken = np.resize(np.asarray(codes, dtype=np.int64), num_frames)
     ride = steer.Ride(frames, taken, seed)
     with bar("rollout") as show:
-        played, seconds = steer.play(world, ride, batch, show)
+        played, frames_per_s = steer.play(world, ride, batch, show)
     write_mp4(out, played.frames, config.rate_hz)
     if replay_file is not None:
         write_replay(replay_file, record_replay(ride, world, run, played))
     return {
         "sha256": played.sha256,
         "tokens_sha256": played.tokens_sha256,
-        "frames_per_s": round(batch * num_frames / seconds, 2),
+        "frames_per_s": round(frames_per_s, 2),
         "frames": num_frames,
         "out": str(out),
     }
@@ -300,12 +303,14 @@ def replay(file: Path, run: Path | None = None, out: Path | None = None) -> dict
     run = run or found.run
     recipe = recipe_of(run)
     _use_threads(recipe.threads)
-    world = evaluation.load_world(recipe, _device(), found.sampling)
+    world = evaluation.load_world(recipe, _device(), found.sampling, compiled=found.compiled)
     with bar("replay") as show:
         played = verify(found, world, run, show)
-    if out is not None:
-        write_mp4(out, played.frames, ingest_config_of(shards_of(recipe)).rate_hz)
-    return {"verified": True, "sha256": played.sha256, "frames": len(played.frames), "out": out and str(out)}
+    told = {"verified": True, "sha256": played.sha256, "frames": len(played.frames)}
+    if out is None:
+        return told
+    write_mp4(out, played.frames, ingest_config_of(shards_of(recipe)).rate_hz)
+    return told | {"out": str(out)}
 
 
 # --- the stages of a run ---------------------------------------------------------------------------------

@@ -46,6 +46,7 @@ class Replay:
     run: Path
     ride: Ride
     sampling: SamplingConfig
+    compiled: bool
     weights: Mapping[str, str]
     sha256: str
     tokens_sha256: str
@@ -59,6 +60,7 @@ def record(ride: Ride, world: World, run: Path, played: Played) -> Replay:
         run=run.resolve(),
         ride=ride,
         sampling=world.sampling,
+        compiled=world.compiled,
         weights=weights_of(run),
         sha256=played.sha256,
         tokens_sha256=played.tokens_sha256,
@@ -74,6 +76,7 @@ def write_replay(path: Path, replay: Replay) -> None:
         "run": str(replay.run),
         "seed": str(replay.ride.seed),
         "sampling": replay.sampling.model_dump_json(),
+        "compiled": str(replay.compiled),
         "weights": json.dumps(dict(replay.weights)),
         "sha256": replay.sha256,
         "tokens_sha256": replay.tokens_sha256,
@@ -105,6 +108,7 @@ def read_replay(path: Path) -> Replay:
             run=Path(header["run"]),
             ride=Ride(start, codes, int(header["seed"])),
             sampling=parse(json.loads(header["sampling"]), SamplingConfig, str(path)),
+            compiled=header["compiled"] == str(True),
             weights=json.loads(header["weights"]),
             sha256=header["sha256"],
             tokens_sha256=header["tokens_sha256"],

@@ -102,7 +102,7 @@ class World:
         self.sampling = sampling or SamplingConfig()
         dynamics = dynamics.in_bfloat16() if self.sampling.precision == "bf16-true" else dynamics
         self.tokenizer, self.lam, self.dynamics = tokenizer.eval(), lam.eval(), dynamics.eval()
-        self.cache = cache
+        self.cache, self.compiled = cache, compiled
         self._next_logits = _compile(dynamics) if compiled else dynamics.next_logits
         with torch.no_grad():
             vectors = lam.code_vectors()

@@ -48,8 +48,8 @@ def world(run: Path) -> World:
 @pytest.fixture
 def recorded(run: Path) -> tuple[Replay, Played]:
     """A ride and what it showed."""
-    played, seconds = play(world(run), RIDE)
-    assert seconds > 0
+    played, frames_per_s = play(world(run), RIDE)
+    assert frames_per_s > 0
     return record(RIDE, world(run), run, played), played
 
 
