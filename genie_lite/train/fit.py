@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from genie_lite.artifact import Artifact, is_finished, read_artifact
 from genie_lite.config import change
 from genie_lite.data.shards import ShardSet
@@ -97,7 +99,7 @@ def check_trained(folder: Path, origin: Mapping[str, Any]) -> bool:
     """Refuse to go on from something else than what a stage's folder was trained from.
 
     Args:
-        folder: of the stage.
+        folder: of the stage, whose name it has.
         origin: what it is to be trained from; its parents are compared only where they are named, since they may
             be made again on purpose.
 
@@ -111,9 +113,19 @@ def check_trained(folder: Path, origin: Mapping[str, Any]) -> bool:
     if not path.is_file() or not (is_finished(folder) or (folder / "last.ckpt").is_file()):
         return False
     advice = "delete this folder to train the stage again"
-    before = read_json(path, "a list of what a stage was trained from", advice)
+    before = _completed(read_json(path, "a list of what a stage was trained from", advice), folder.name)
     if "parents" not in origin:
         before.pop("parents", None)
     if difference := change(before, origin, WITHOUT_EFFECT):
         raise UserError(f"{folder}: was trained with {difference}; choose another run name, or {advice}")
     return True
+
+
+def _completed(before: dict[str, Any], stage: str) -> dict[str, Any]:
+    """With every setting that the version which trained the stage did not have yet, at its default."""
+    config = STAGES[stage]
+    try:
+        known = config.model_validate({name: before[name] for name in config.model_fields if name in before})
+    except ValidationError:  # of settings that this version does not have: the comparison names them
+        return before
+    return before | json.loads(known.model_dump_json())

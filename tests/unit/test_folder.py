@@ -122,6 +122,19 @@ def test_a_recipe_that_a_stage_was_not_trained_from_is_refused(tmp_path: Path, l
         )
 
 
+def test_a_stage_of_a_version_with_fewer_settings_goes_on_with_their_defaults(tmp_path: Path) -> None:
+    recipe, shards = load_recipe(TOY), ShardSet(tmp_path, {}, "these", ())
+    begin(tmp_path / "tokenizer", recipe, shards, "last.ckpt")
+    path = tmp_path / "tokenizer" / "stage.json"
+    before = json.loads(path.read_text())
+    del before["train"]["compile"]
+    write_json(path, before)
+    assert check_trained(tmp_path / "tokenizer", origin_of(recipe.tokenizer, shards, recipe.seed))
+    compiled = load_recipe(TOY, ["tokenizer.train.compile=true"]).tokenizer
+    with pytest.raises(UserError, match=r"train\.compile=False, now it is True"):
+        check_trained(tmp_path / "tokenizer", origin_of(compiled, shards, recipe.seed))
+
+
 def test_an_attempt_that_left_no_checkpoint_claims_nothing(tmp_path: Path) -> None:
     recipe, shards = load_recipe(TOY), ShardSet(tmp_path, {}, "these", ())
     begin(tmp_path, recipe, shards, "metrics.jsonl")
