@@ -125,7 +125,8 @@ def _completed(before: dict[str, Any], stage: str) -> dict[str, Any]:
     """With every setting that the version which trained the stage did not have yet, at its default."""
     config = STAGES[stage]
     try:
-        known = config.model_validate({name: before[name] for name in config.model_fields if name in before})
+        given = {name: before[name] for name in config.model_fields if name in before}
+        known = config.model_validate_json(json.dumps(given))
     except ValidationError:  # of settings that this version does not have: the comparison names them
         return before
     return before | json.loads(known.model_dump_json())
