@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from measure import Row, take_turns, tell, write_table
+from measure import Row, command, take_turns, tell, write_table
 
 from genie_lite.adapt.extract import extract
 from genie_lite.data.shards import ShardSet
@@ -47,7 +47,7 @@ def main() -> None:
     except UserError as error:
         parser.error(str(error))
     if given.write:
-        write_table("extract", [row], f"python benchmarks/extract.py {given.run.name}")
+        write_table("extract", [row], command())
 
 
 def measure(shards: ShardSet, lam: LatentActionModel, rounds: int, warm_up: int = 1) -> Row:

@@ -28,8 +28,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from measure import Row, matmul_flops, take_turns, tell, write_table
-from peers import Peer, Shape, add_peer_arguments, find_peers, peer_options
+from measure import Row, command, matmul_flops, take_turns, tell, write_table
+from peers import Peer, Shape, add_peer_arguments, find_peers
 from torch import Tensor, nn
 
 from genie_lite.errors import UserError
@@ -81,8 +81,7 @@ def main() -> None:
     shapes = [shape_of(size) for size in given.sizes]
     rows = [tell(row) for shape in shapes for row in measure(shape, peers, given)]
     if given.write:
-        sizes = " ".join(map(str, given.sizes))
-        write_table("generate", rows, f"python benchmarks/generate.py --sizes {sizes}{peer_options(peers)}")
+        write_table("generate", rows, command())
 
 
 def shape_of(size: int) -> Shape:

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from measure import Row, take_turns, tell, training_step, write_table
+from measure import Row, command, take_turns, tell, training_step, write_table
 from torch import Tensor, nn
 
 from genie_lite.models.dynamics import (
@@ -76,7 +76,7 @@ def main() -> None:
         tell(describe("tokens per frame", tokens)),
     ]
     if given.write:
-        write_table("growth", rows, f"python benchmarks/growth.py --frames {given.frames}")
+        write_table("growth", rows, command())
 
 
 def describe(what: str, costs: Mapping[int, Cost], *, fit_memory: bool = True) -> Row:

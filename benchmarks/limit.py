@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from measure import Product, Row, matmul_chain, matmul_work, take_turns, tell, write_table
+from measure import Product, Row, command, matmul_chain, matmul_work, take_turns, tell, write_table
 from peers import Shape
 from step import STAGES, our_step, shape_of
 from torch.utils.flop_counter import FlopCounterMode
@@ -57,7 +57,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     rows = [tell(row) for row in compare(arguments.shape, arguments.widths, arguments.rounds)]
     if arguments.write:
-        write_table("limit", rows, f"python benchmarks/limit.py --shape {arguments.shape}")
+        write_table("limit", rows, command())
 
 
 def compare(shape: Shape, widths: Sequence[int], rounds: int) -> Iterator[Row]:

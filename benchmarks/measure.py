@@ -8,6 +8,7 @@ import json
 import platform
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -82,6 +83,12 @@ def write_table(name: str, rows: Sequence[Row], command: str, path: Path = TABLE
     assert closed, f"{path}: no place for '{name}', expected {begin} and {end}"
     lines = [f"`{command}`, commit `{_commit()}`, {machine()}", "", *_table(rows)]
     path.write_text("\n".join([before + begin, *lines, end + after]))
+
+
+def command() -> str:
+    """This program's command line as it was given, without what only this machine has."""
+    words = [Path(word).name if Path(word).is_dir() else word for word in sys.argv[1:] if word != "--write"]
+    return " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *words])
 
 
 def machine() -> str:

@@ -19,7 +19,7 @@ import importlib
 import importlib.util
 import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -258,11 +258,6 @@ def find_peers(arguments: argparse.Namespace) -> list[Peer]:
     if arguments.swm is not None:
         peers.append(StableWorldModel(arguments.swm))
     return peers
-
-
-def peer_options(peers: Sequence[Peer]) -> str:
-    """How the command line named them, without the paths of this machine; begins with a blank, if any."""
-    return "".join(f" --{peer.name} CHECKOUT" for peer in peers)
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from measure import Row, Timed, take_turns, tell, write_table
+from measure import Row, Timed, command, take_turns, tell, write_table
 
 from genie_lite.data.loader import Clip, validation_clips
 from genie_lite.errors import UserError
@@ -66,8 +66,7 @@ def main() -> None:
     timed = time_frames(players, clips[0], given.rounds)
     rows = [tell(row) for row in compare(worlds, clips, recipe, timed, given.seed)]
     if given.write:
-        options = f"--clips {given.clips} --seed {given.seed}"
-        write_table("refinements", rows, f"python benchmarks/refinements.py {given.run.name} {options}")
+        write_table("refinements", rows, command())
 
 
 def load(recipe: Recipe, passes: int, streams: int, device: str) -> World:

@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 import torch
-from measure import Row, Timed, take_turns, tell, training_step, write_table
+from measure import Row, Timed, command, take_turns, tell, training_step, write_table
 from peers import (
     CODE_DIM,
     Job,
@@ -34,7 +34,6 @@ from peers import (
     add_peer_arguments,
     count_parameters,
     find_peers,
-    peer_options,
 )
 from torch import Tensor
 
@@ -73,7 +72,7 @@ def main() -> None:
         parser.error(str(error))
     rows = [tell(row) for row in compare(arguments.shapes, peers, arguments.rounds)]
     if arguments.write:
-        write_table("step", rows, f"python benchmarks/step.py{peer_options(peers)}")
+        write_table("step", rows, command())
 
 
 def shape_of(text: str) -> Shape:

@@ -57,7 +57,9 @@ ROBOT_ARMS = {
     "idm_change_all": "supervised_change",
 }
 CONTROL_T = 4
-STREAMS_TOGETHER = 8  # of worlds that are measured: one per code of most alphabets, and enough for a CPU
+STREAMS_TOGETHER = (
+    8  # at least, of worlds that are measured: one per code of most alphabets, enough for a CPU
+)
 PROBE_SHOTS = 128  # shots of a split that the probe reads
 CALIBRATION_SHOTS = 32  # training shots that set the bottleneck's statistics of the untrained baseline
 
@@ -77,7 +79,8 @@ def measure_world(recipe: Recipe, shards: ShardSet, device: str, progress: Progr
         UserError: a stage is not finished, or no held-out shot is long enough.
     """
     section = recipe.evaluate
-    world = load_world(recipe, device, recipe.sampling.model_copy(update={"micro_batch": STREAMS_TOGETHER}))
+    together = max(STREAMS_TOGETHER, recipe.sampling.micro_batch)
+    world = load_world(recipe, device, recipe.sampling.model_copy(update={"micro_batch": together}))
     num_frames = section.prompt_frames + section.horizon
     clips = [
         clip.to(device)

@@ -60,6 +60,7 @@ from genie_lite.train.fit import check_trained, fit, origin_of
 from genie_lite.train.rank import is_main_process, leave_group, num_started
 
 TRAINED: tuple[StageName, ...] = get_args(StageName)
+LARGEST_GROUP = 64  # streams that a replay of anybody may ask to be computed together
 WAIT_S = 1.0  # between two looks at whether the main process has made the data
 NO_LABELS = "No labels were given: what the codes mean, and policies made from them, are left out."
 
@@ -260,10 +261,12 @@ def rollout(
         replay_file: where to write a replay.
 
     Returns:
-        sha256 of the frames' bytes and tokens_sha256 of their tokens: the same for the same run, start, codes, seed and
-        refinements on the same machine. frames_per_s of generation, over all worlds, the first
+        sha256 of the frames' bytes and tokens_sha256 of their tokens: the same for the same run, start, codes, seed,
+        refinements and `compiled` on the same machine. frames_per_s of generation, over all worlds, the first
         frame left out.
     """
+    if replay_file is not None and replay_file.resolve() == out.resolve():
+        raise UserError(f"--replay: {replay_file} is the file of --out, too; give another")
     recipe = recipe_of(run)
     config = ingest_config_of(shards_of(recipe))
     sampling = recipe.sampling
@@ -271,6 +274,8 @@ def rollout(
         sampling = parse({**sampling.model_dump(), "refinements": refinements}, SamplingConfig, "--k")
     _use_threads(recipe.threads if threads is None else threads)
     world = evaluation.load_world(recipe, _device(), sampling, cache=cache, compiled=compiled)
+    if unknown := [code for code in codes if code >= world.num_codes]:
+        raise UserError(f"--codes: found {unknown[0]}, expected integers from 0 to {world.num_codes - 1}")
     frames = steer.first_frames(start, config, recipe.evaluate.prompt_frames)
     taken = np.resize(np.asarray(codes, dtype=np.int64), num_frames)
     ride = steer.Ride(frames, taken, seed)
@@ -300,10 +305,15 @@ def replay(file: Path, run: Path | None = None, out: Path | None = None) -> dict
         UserError: no replay, another world, or frames that differ.
     """
     found = read_replay(file)
-    run = run or found.run
-    recipe = recipe_of(run)
+    run = run or Path(found.header.run)
+    recipe, sampling = recipe_of(run), found.header.sampling
+    if sampling.micro_batch > (most := max(LARGEST_GROUP, recipe.sampling.micro_batch)):
+        raise UserError(
+            f"{file}: sampling.micro_batch is {sampling.micro_batch}, expected at most {most}; if the machine has the "
+            f"memory, set it in {run / 'recipe.yaml'} too"
+        )
     _use_threads(recipe.threads)
-    world = evaluation.load_world(recipe, _device(), found.sampling, compiled=found.compiled)
+    world = evaluation.load_world(recipe, _device(), sampling, compiled=found.header.compiled)
     with bar("replay") as show:
         played = verify(found, world, run, show)
     told = {"verified": True, "sha256": played.sha256, "frames": len(played.frames)}

@@ -3,27 +3,29 @@
     start    uint8 t h w c     the frames to begin from
     codes    int64 k           the codes that were taken
     frames   uint8 k 8         the first bytes of every frame's sha256, to find the first that differs
-    header   seed, sampling, sha256 of all frames and of all tokens, hashes of the weights, where it was made
+    header   JSON: seed, sampling, sha256 of all frames and of all tokens, hashes of the weights, where it was made
 
 The file is one of safetensors: nothing in it can run.
 """
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+import platform
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
 from numpy import ndarray
+from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from genie_lite import __version__
 from genie_lite.artifact import read_artifact
-from genie_lite.config import parse
+from genie_lite.config import Config, parse
 from genie_lite.errors import UserError
 from genie_lite.files import write_bytes
 from genie_lite.models.sampling import SamplingConfig
@@ -32,57 +34,55 @@ from genie_lite.steer import Played, Ride, play
 
 FORMAT = "1"
 MARK_BYTES = 8
+KINDS = {"start": "U8", "codes": "I64", "frames": "U8"}
 STAGES = ("tokenizer", "lam", "dynamics")
+
+
+class Header(Config):
+    """What stands beside the arrays. Everything is checked: a replay may come from anybody.
+
+    seed: of all noise. run: where the world was found. weights: sha256 of each stage's. compiled: see `World`. sha256,
+    tokens_sha256: see `Played`. place: versions and machine that it was made with.
+    """
+
+    seed: int = Field(ge=0, lt=2**63)
+    run: str
+    weights: dict[str, str]
+    sampling: SamplingConfig
+    compiled: bool
+    sha256: str
+    tokens_sha256: str
+    place: dict[str, str]
 
 
 @dataclass(frozen=True)
 class Replay:
-    """A ride, how frames were drawn on it, and what it showed.
+    """A ride, how frames were drawn on it, and what it showed; marks: of every frame."""
 
-    run: where its world was found. weights: sha256 of each stage's. marks: of every frame. place: versions and
-    device that it was made with.
-    """
-
-    run: Path
     ride: Ride
-    sampling: SamplingConfig
-    compiled: bool
-    weights: Mapping[str, str]
-    sha256: str
-    tokens_sha256: str
+    header: Header
     marks: UInt8[ndarray, "k m"]
-    place: Mapping[str, str]
 
 
 def record(ride: Ride, world: World, run: Path, played: Played) -> Replay:
     """A replay of what was just played in the world of a run."""
-    return Replay(
-        run=run.resolve(),
-        ride=ride,
+    header = Header(
+        seed=ride.seed,
+        run=str(run.resolve()),
+        weights=weights_of(run),
         sampling=world.sampling,
         compiled=world.compiled,
-        weights=weights_of(run),
         sha256=played.sha256,
         tokens_sha256=played.tokens_sha256,
-        marks=marks_of(played),
-        place={"torch": torch.__version__, "device": str(world.device)},
+        place=place_of(world),
     )
+    return Replay(ride, header, marks_of(played))
 
 
 def write_replay(path: Path, replay: Replay) -> None:
     """Write a replay, whole or not at all."""
-    header = {
-        "format": FORMAT,
-        "run": str(replay.run),
-        "seed": str(replay.ride.seed),
-        "sampling": replay.sampling.model_dump_json(),
-        "compiled": str(replay.compiled),
-        "weights": json.dumps(dict(replay.weights)),
-        "sha256": replay.sha256,
-        "tokens_sha256": replay.tokens_sha256,
-        "place": json.dumps(dict(replay.place)),
-    }
     tensors = {"start": replay.ride.start, "codes": replay.ride.codes, "frames": replay.marks}
+    header = {"format": FORMAT, "header": replay.header.model_dump_json()}
     write_bytes(path, save({name: np.ascontiguousarray(each) for name, each in tensors.items()}, header))
 
 
@@ -96,27 +96,21 @@ def read_replay(path: Path) -> Replay:
         raise UserError(f"{path}: no such file; genie-lite rollout --replay FILE writes one")
     try:
         with safe_open(path, framework="numpy") as file:
-            header: dict[str, Any] = file.metadata() or {}
-            if header.get("format") != FORMAT:
+            found = file.metadata() or {}
+            kinds = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 - no mapping
+            if found.get("format") != FORMAT or kinds != KINDS:
                 raise UserError(
-                    f"{path}: format {header.get('format')} of a replay, this version reads {FORMAT}; "
-                    "play it again, or use the version that wrote it"
+                    f"{path}: not a replay of format {FORMAT}: found format {found.get('format')} with {kinds}, "
+                    f"expected {KINDS}; play it again, or use the version that wrote it"
                 )
-            start, codes, marks = (file.get_tensor(name) for name in ("start", "codes", "frames"))
-        _check_arrays(path, start, codes, marks)
-        return Replay(
-            run=Path(header["run"]),
-            ride=Ride(start, codes, int(header["seed"])),
-            sampling=parse(json.loads(header["sampling"]), SamplingConfig, str(path)),
-            compiled=header["compiled"] == str(True),
-            weights=json.loads(header["weights"]),
-            sha256=header["sha256"],
-            tokens_sha256=header["tokens_sha256"],
-            marks=marks,
-            place=json.loads(header["place"]),
-        )
-    except (SafetensorError, KeyError, ValueError, OSError) as error:
+            start, codes, marks = (file.get_tensor(name) for name in KINDS)
+        header = parse(json.loads(found["header"]), Header, str(path))
+    except UserError:
+        raise  # says what is wrong already
+    except (SafetensorError, KeyError, ValueError, RecursionError, OSError) as error:
         raise UserError(f"{path}: not a whole replay ({error}); copy it again or play it again") from error
+    _check_shapes(path, start, codes, marks)
+    return Replay(Ride(start, codes, header.seed), header, marks)
 
 
 def verify(
@@ -133,17 +127,16 @@ def verify(
     Raises:
         UserError: the run has other weights, or a frame differs.
     """
-    if (found := weights_of(run)) != dict(replay.weights):
-        other = ", ".join(stage for stage in STAGES if found[stage] != replay.weights.get(stage))
+    header, found = replay.header, weights_of(run)
+    if other := [stage for stage in STAGES if found[stage] != header.weights.get(stage)]:
         raise UserError(
-            f"{run}: has another {other} than the replay was made with; name its own run with --run"
+            f"{run}: has another {', '.join(other)} than the replay was made with; name its own run with --run"
         )
     played, _ = play(world, replay.ride, progress=progress)
-    if played.sha256 != replay.sha256 or played.tokens_sha256 != replay.tokens_sha256:
-        here = {"torch": torch.__version__, "device": str(world.device)}
+    if (played.sha256, played.tokens_sha256) != (header.sha256, header.tokens_sha256):
         raise UserError(
-            f"the frames differ from frame {_first_difference(replay, played)} on; made with {dict(replay.place)}, "
-            f"played with {here}: the same frames are promised on the same machine and versions only"
+            f"{_difference(replay, played)}; made with {header.place}, played with {place_of(world)}: "
+            "the same frames are promised on the same machine and versions only"
         )
     return played
 
@@ -159,21 +152,21 @@ def marks_of(played: Played) -> UInt8[ndarray, "k m"]:
     return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, MARK_BYTES)
 
 
-def _check_arrays(path: Path, start: ndarray, codes: ndarray, marks: ndarray) -> None:
+def place_of(world: World) -> dict[str, str]:
+    """What rounding depends on, beside the weights: versions and the machine."""
+    on_gpu = world.device.type == "cuda"
+    device = torch.cuda.get_device_name(world.device) if on_gpu else torch.backends.cpu.get_cpu_capability()
+    machine = f"{platform.machine()} {platform.processor()}".strip()
+    return {"genie_lite": __version__, "torch": torch.__version__, "machine": machine, "device": device}
+
+
+def _check_shapes(path: Path, start: ndarray, codes: ndarray, marks: ndarray) -> None:
     """What the world would stumble over; sizes and values it checks itself."""
-    are_right = (
-        (start.dtype, start.ndim) == (np.uint8, 4)
-        and (codes.dtype, codes.ndim) == (np.int64, 1)
-        and (marks.dtype, marks.shape) == (np.uint8, (len(codes), MARK_BYTES))
-        and len(codes) > 0
-    )
-    if not are_right:
-        found = ", ".join(f"{each.dtype} {list(each.shape)}" for each in (start, codes, marks))
-        raise UserError(
-            f"{path}: not a replay: found {found}, expected uint8 t h w 3, int64 k and uint8 k {MARK_BYTES}"
-        )
+    if start.ndim != 4 or codes.ndim != 1 or not len(codes) or marks.shape != (len(codes), MARK_BYTES):
+        found = ", ".join(str(list(each.shape)) for each in (start, codes, marks))
+        raise UserError(f"{path}: not a replay: found shapes {found}, expected t h w 3, k and k {MARK_BYTES}")
 
 
-def _first_difference(replay: Replay, played: Played) -> int:
+def _difference(replay: Replay, played: Played) -> str:
     different = (marks_of(played) != replay.marks).any(axis=1)
-    return int(different.argmax())
+    return f"the frames differ from frame {different.argmax()} on" if different.any() else "the hashes differ"

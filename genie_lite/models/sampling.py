@@ -69,6 +69,7 @@ def draw(
     """One choice for each number; of equal logits the first, at temperature 0."""
     if temperature == 0:
         return logits.argmax(dim=-1)
-    share = (logits / temperature).softmax(dim=-1).cumsum(dim=-1)
+    peak = logits.amax(dim=-1, keepdim=True)  # taken off first: a small temperature must not make infinities
+    share = ((logits - peak) / temperature).softmax(dim=-1).cumsum(dim=-1)
     chosen = torch.searchsorted(share, (uniform * share[..., -1])[..., None], right=True)[..., 0]
-    return chosen.clamp_max(logits.shape[-1] - 1)  # where rounding reached the very end
+    return chosen.clamp_max(logits.shape[-1] - 1)  # numbers that are none are beyond every share

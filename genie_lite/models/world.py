@@ -11,8 +11,9 @@ size, whatever the batch; random numbers are a function of seed, stream, frame, 
 are a function of the last frames' tokens and codes, which are all that is saved of a state.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from genie_lite.models.dynamics import DynamicsModel, load_dynamics
 from genie_lite.models.lam import LatentActionModel, load_lam
 from genie_lite.models.sampling import SamplingConfig, sample
 from genie_lite.models.tokenizer import VideoTokenizer, load_tokenizer
+from genie_lite.nn.compiler import check_compiler
 from genie_lite.nn.noise import uniform
 from genie_lite.nn.ring import Page, Ring
 
@@ -96,14 +98,16 @@ class World:
             sampling: how frames are drawn.
             cache: keep keys and values of the past. Without it, everything is computed anew from the last frames'
                 tokens, for every pass: the same frames, many times slower. It is there to show that.
-            compiled: let `torch.compile` make one program of a refinement pass, and one graph on a GPU. The first
-                frames wait for it; rounding is its own, so that a world is repeated by another compiled one.
+            compiled: let `torch.compile` make one program of a refinement pass. The first frame waits for it, and
+                rounding is its own: a compiled world need not be the one that is not.
         """
         self.sampling = sampling or SamplingConfig()
         dynamics = dynamics.in_bfloat16() if self.sampling.precision == "bf16-true" else dynamics
         self.tokenizer, self.lam, self.dynamics = tokenizer.eval(), lam.eval(), dynamics.eval()
         self.cache, self.compiled = cache, compiled
-        self._next_logits = _compile(dynamics) if compiled else dynamics.next_logits
+        if compiled:
+            check_compiler(dynamics.place.device)
+        self._next_logits = torch.compile(dynamics.next_logits) if compiled else dynamics.next_logits
         with torch.no_grad():
             vectors = lam.code_vectors()
             # The last is that of NO_CODE.
@@ -149,14 +153,14 @@ class World:
         """
         self._check(frames)
         batch = len(frames)
-        seeds = [seed] * batch if isinstance(seed, int) else list(seed)
+        seeds = list(seed) if isinstance(seed, Sequence) else [seed] * batch
         numbers = list(range(batch)) if streams is None else list(streams)
         _check_seeds(seeds, numbers, batch)
         each_seed, each_stream = (torch.tensor(each, device=self.device) for each in (seeds, numbers))
         states = [
             self._reset(frames[group], each_seed[group], each_stream[group]) for group in self._groups(batch)
         ]
-        return State.join(states).of(slice(batch))
+        return _first(batch, states)
 
     @torch.inference_mode()
     def step(self, state: State, code: Int[Tensor, " b"]) -> tuple[State, Float[Tensor, "b c h w"]]:
@@ -165,22 +169,31 @@ class World:
         Raises:
             UserError: a code outside [0, num_codes).
         """
-        if code.shape != state.frame.shape or int(code.min()) < 0 or int(code.max()) >= self.num_codes:
+        is_whole = not (code.is_floating_point() or code.dtype == torch.bool)
+        if (
+            not (is_whole and code.shape == state.frame.shape)
+            or int(code.min()) < 0
+            or int(code.max()) >= self.num_codes
+        ):
             raise UserError(
                 f"code: found {code.tolist()}, expected {len(state)} integers from 0 to {self.num_codes - 1}"
             )
-        groups = self._groups(len(state))
+        groups, code = self._groups(len(state)), code.long()
         states, frames = zip(*(self._step(state.of(each), code[each]) for each in groups), strict=True)
-        return State.join(states).of(slice(len(state))), torch.cat(frames)[: len(state)]
+        return _first(len(state), states), torch.cat(frames)[: len(state)]
 
     @torch.inference_mode()
     def recall(self, tensors: Mapping[str, Tensor]) -> State:
-        """The state of which `State.tensors` was kept, caches and all."""
+        """The state of which `State.tensors` was kept, caches and all.
+
+        Raises:
+            UserError: tensors of another world, or of another thing.
+        """
+        self._check_kept(tensors)
         kept = State(**{name: tensors[name].to(self.device) for name in KEPT}, past=None, decoder=None)
         if not self.cache:
             return kept
-        states = [self._with_caches(kept.of(each)) for each in self._groups(len(kept))]
-        return State.join(states).of(slice(len(kept)))
+        return _first(len(kept), [self._with_caches(kept.of(each)) for each in self._groups(len(kept))])
 
     def rollout(
         self, frames: Float[Tensor, "b t c h w"], codes: Int[Tensor, "b k"], seed: int
@@ -201,7 +214,7 @@ class World:
         state = State(
             tokens=tokens.new_zeros(len(frames), self._num_kept, tokens.shape[-1]),
             codes=codes.new_full((len(frames), self._num_kept), NO_CODE),
-            frame=torch.full_like(seed, NO_CODE),
+            frame=torch.full_like(seed, -1),
             seed=seed,
             stream=stream,
             past=self.dynamics.begin(torch.zeros_like(seed)) if self.cache else None,
@@ -281,6 +294,14 @@ class World:
         rest = torch.arange(batch - batch % size, batch, device=self.device)
         return [*whole, *([torch.cat([rest, rest[-1:].expand(size - len(rest))])] if len(rest) else [])]
 
+    def _check_kept(self, tensors: Mapping[str, Tensor]) -> None:
+        batch = len(tensors["frame"]) if "frame" in tensors else 0
+        rows = {"tokens": (self._num_kept, self.tokenizer.num_tokens), "codes": (self._num_kept,)}
+        expected = {name: (torch.int64, (batch, *rows.get(name, ()))) for name in KEPT}
+        found = {name: (each.dtype, tuple(each.shape)) for name, each in tensors.items()}
+        if not batch or found != expected:
+            raise UserError(f"state: found {found}, expected {expected}; it is of another world")
+
     def _check(self, frames: Tensor) -> None:
         height, width = self.tokenizer.config.frame_hw
         are_clips = frames.ndim == 5 and tuple(frames.shape[2:]) == (3, height, width)
@@ -296,9 +317,10 @@ class World:
             )
 
 
-def _compile(dynamics: DynamicsModel) -> Callable[[Tensor, Tensor, Page], Tensor]:
-    on_gpu = dynamics.place.device.type == "cuda"
-    return torch.compile(dynamics.next_logits, mode="reduce-overhead" if on_gpu else "default")
+def _first(num: int, states: Sequence[State]) -> State:
+    """The first so many streams of several groups; those that only filled up the last one are left out."""
+    joined = states[0] if len(states) == 1 else State.join(states)
+    return joined if len(joined) == num else joined.of(slice(num))
 
 
 def _take(part: Tensor | Ring | None, streams: slice | Tensor) -> Any:
@@ -308,6 +330,7 @@ def _take(part: Tensor | Ring | None, streams: slice | Tensor) -> Any:
 
 
 def _join(parts: tuple[Any, ...]) -> Any:
+    assert len({type(part) for part in parts}) == 1, "states of a world with a cache and of one without"
     if isinstance(parts[0], Ring):
         return Ring.join(parts)
     return None if parts[0] is None else torch.cat(parts)
@@ -315,7 +338,8 @@ def _join(parts: tuple[Any, ...]) -> Any:
 
 def _check_seeds(seeds: Sequence[int], streams: Sequence[int], batch: int) -> None:
     for name, found, limit in (("seed", seeds, 2**63), ("streams", streams, 2**32)):
-        if len(found) != batch or not all(0 <= each < limit for each in found):
+        are_whole = all(isinstance(each, Integral) for each in found)
+        if len(found) != batch or not are_whole or not all(0 <= each < limit for each in found):
             raise UserError(
                 f"{name}: found {list(found)}, expected {batch} whole numbers from 0 to {limit - 1}"
             )

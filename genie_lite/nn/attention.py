@@ -87,9 +87,18 @@ class Attention(nn.Module):
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
     if query.device.type != "cpu":
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=1.0)
+        return _fused(query, key, value, mask)
     scores = query @ key.transpose(-1, -2)
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf"))
     # The sum within a bfloat16 softmax is float32; only what goes in and comes out is rounded.
     return scores.softmax(dim=-1) @ value
+
+
+def _fused(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    """The same by torch's kernel, which takes one axis of batch and falls back to a slow path for more."""
+    lead = query.shape[:-3]
+    if mask is not None and mask.ndim > 2:
+        mask = mask.expand(*lead, *mask.shape[len(lead) :]).flatten(0, -4)
+    flat = (each.flatten(0, -4) for each in (query, key, value))
+    return F.scaled_dot_product_attention(*flat, attn_mask=mask, scale=1.0).unflatten(0, lead)

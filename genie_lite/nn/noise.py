@@ -28,8 +28,8 @@ def uniform(
 
     Args:
         seed: of each stream, from 0 to 2⁶³ - 1.
-        stream: which of those that share a seed, from 0 to 2³² - 1; so are the others.
-        frame: index of the frame.
+        stream: which of those that share a seed, from 0 to 2³² - 1.
+        frame: index of the frame, from 0 to 2³² - 1.
         num_steps: refinement steps.
         num_places: numbers per step.
     """

@@ -110,8 +110,11 @@ class STTransformer(nn.Module):
             num_past = past[0][0].shape[-2] if past else 0
             time = torch.arange(first, first + piece.shape[1], device=rows.device)
             seen = torch.arange(first - num_past, first + piece.shape[1], device=rows.device)
-            out, fresh = self.run(piece, time, reads(time, seen, self.window), past, Read(rows=read))
+            mask, is_last = reads(time, seen, self.window), len(time) + first == rows.shape[1]
+            out, fresh = self.run(piece, time, mask, past, Read(rows=read), remember=not is_last)
             mixed.append(out)
+            if is_last:
+                break
             both = [_append(*each) for each in zip(past, fresh, strict=True)] if past else fresh
             past = [
                 (keys[..., 1 - self.window :, :], values[..., 1 - self.window :, :]) for keys, values in both
@@ -149,6 +152,7 @@ class STTransformer(nn.Module):
         mask: Bool[Tensor, "s m"],
         past: Sequence[Memory] = (),
         read: Read = ALL,
+        remember: bool = False,
     ) -> tuple[Float[Tensor, "b f r d"], list[Memory]]:
         """Mix a packed sequence of frames under any temporal mask.
 
@@ -158,9 +162,10 @@ class STTransformer(nn.Module):
             mask: which frame may read which; those of the past come first.
             past: keys and values of p earlier frames, by block, so that m = p + s; computed with the same rows read.
             read: what is wanted of the s frames.
+            remember: whether more frames follow.
 
         Returns:
-            The mixed frames, and the keys and values of all s frames by block, to be remembered.
+            The mixed frames, and if they are to be remembered the keys and values of all s frames by block.
         """
         turn = rotary(time, self.head_width)
         last = len(self.blocks) - 1
@@ -171,7 +176,7 @@ class STTransformer(nn.Module):
                 rows, memory = checkpoint(block, *given, use_reentrant=False)
             else:
                 rows, memory = block(*given)
-            if memory is not None:
+            if remember and memory is not None:
                 fresh.append(memory)
         return self.norm(rows), fresh
 

@@ -18,6 +18,7 @@ from genie_lite.models import dynamics, lam, tokenizer
 from genie_lite.models.dynamics import DynamicsModel, DynamicsSizes, DynamicsSpec
 from genie_lite.models.lam import LatentActionModel, load_lam
 from genie_lite.models.tokenizer import VideoTokenizer, load_tokenizer
+from genie_lite.nn.compiler import check_compiler
 from genie_lite.nn.features import FeatureTarget, TimmFeatures
 from genie_lite.nn.transformer import Block, STTransformer
 from genie_lite.train.config import DynamicsStage, LAMStage, StageConfig, TokenizerStage, TrainConfig
@@ -126,6 +127,8 @@ def build_module(config: StageConfig, run: Path, seed: int) -> StageModule:
     """
     torch.manual_seed(seed)
     module = _build(config, run, seed)
+    if config.train.compile and not torch.cuda.is_available():
+        check_compiler(torch.device("cpu"))
     for part in module.modules():
         if isinstance(part, STTransformer):
             part.recompute = config.train.recompute

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from genie_lite.nn.attention import Attention
+from genie_lite.nn.attention import Attention, _attend, _fused
 from genie_lite.nn.transformer import PIECE_FRAMES, Read, STTransformer, reads
 from tests import models
 
@@ -112,6 +112,16 @@ def test_attention_equals_a_naive_loop() -> None:
         mixed = (scores.softmax(0)[:, None] * value[place][: row + 1]).sum(0)
         expected[clip, frame, row, 4 * head : 4 * head + 4] = mixed
     torch.testing.assert_close(attention(rows, mask)[0], attention.to_out(expected))
+
+
+@pytest.mark.parametrize("lead", [(2,), (2, 3)])
+def test_the_fused_kernel_gives_the_same(lead: tuple[int, ...]) -> None:
+    """On a GPU; it takes one axis of batch, and a page's mask belongs to streams."""
+    query, key, value = (torch.randn(*lead, 4, num, 8) for num in (1, 5, 5))
+    mask = torch.tensor([[True, False, True, True, False], [False, True, True, False, True]])
+    masks = [None, mask[:1]] if len(lead) == 1 else [None, mask[:, None, None, None, :]]
+    for each in masks:
+        torch.testing.assert_close(_fused(query, key, value, each), _attend(query, key, value, each))
 
 
 def test_lam_code_sees_no_frame_after_the_one_it_leads_to() -> None:

@@ -5,15 +5,20 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
+from genie_lite.models.dynamics import DynamicsConfig, DynamicsModel, DynamicsSizes, DynamicsSpec
+from genie_lite.models.lam import LAMConfig, LatentActionModel
 from genie_lite.models.sampling import SamplingConfig
+from genie_lite.models.tokenizer import TokenizerConfig, VideoTokenizer
 from genie_lite.models.world import State, World
 from genie_lite.nn.inject import InjectKind
+from genie_lite.nn.quantize import VQConfig
 from tests import models
 
 NUM_FRAMES = 256  # as many as a person plays in half a minute, and far beyond every window
@@ -78,7 +83,10 @@ def threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-EXPECTED = rollout_hash(world())
+@cache
+def expected() -> str:
+    """Of the plainest way to play."""
+    return rollout_hash(world())
 
 
 @pytest.mark.parametrize(("batch", "num"), [(8, 48), (64, 8)])
@@ -91,6 +99,16 @@ def test_streams_computed_64_at_a_time_are_the_same_in_any_batch(batch: int) -> 
     """As on a GPU: what is missing in a group is filled up, and one stream too many makes two groups."""
     grouped = world(micro_batch=64)
     assert rollout_hash(grouped, batch) == rollout_hash(grouped, 64)
+
+
+@pytest.mark.parametrize("micro_batch", [1, 4])
+def test_every_stream_of_a_batch_is_what_it_is_alone(micro_batch: int) -> None:
+    grouped, taken = world(micro_batch=micro_batch), codes(6, 12)
+    together, _ = play(grouped, grouped.reset(start(6), seed=11), taken)
+    for stream in range(6):
+        alone = grouped.reset(start(1), seed=11, streams=[stream])
+        ended, _ = play(grouped, alone, taken[stream : stream + 1])
+        assert torch.equal(ended.tokens[0], together.tokens[stream])
 
 
 @pytest.mark.parametrize("inject", ["token", "add", "film"])
@@ -106,7 +124,7 @@ def test_a_world_without_a_cache_is_the_same_world(
 
 
 def test_a_world_without_a_cache_is_the_same_world_for_long() -> None:
-    assert rollout_hash(world(cache=False)) == EXPECTED
+    assert rollout_hash(world(cache=False)) == expected()
 
 
 def test_a_world_in_bfloat16_is_as_exact() -> None:
@@ -132,16 +150,35 @@ def test_the_number_of_threads_does_not_matter() -> None:
     torch.set_num_threads(2)
     two = rollout_hash(world())
     torch.set_num_threads(1)
-    assert rollout_hash(world()) == two == EXPECTED
+    assert rollout_hash(world()) == two == expected()
+
+
+@pytest.mark.usefixtures("threads")
+def test_the_number_of_threads_does_not_matter_to_larger_models() -> None:
+    """Products of the demo's size, which threads share."""
+    torch.manual_seed(0)
+    frame = {"frame_hw": (64, 64), "width": 128, "depth": 1, "heads": 4}
+    tokens = VideoTokenizer(TokenizerConfig(**frame, patch=8, window=1, code=VQConfig(num_codes=512, dim=16)))
+    actions = LatentActionModel(LAMConfig(**frame, patch=16))
+    sizes = DynamicsSizes(vocabulary=512, num_tokens=64, code_dim=actions.code_dim)
+    config = DynamicsConfig(width=160, depth=2, heads=4, window=6)
+    parts = tokens, actions, DynamicsModel(DynamicsSpec(model=config, sizes=sizes))
+    ends, first = [], torch.rand(1, 1, 3, 64, 64)
+    for num in (1, 2):
+        torch.set_num_threads(num)
+        large = World(*parts, SamplingConfig(refinements=2))
+        ends.append(large.rollout(first, codes(1, 8), seed=1))
+    assert torch.equal(*ends)
 
 
 def test_a_fresh_process_gives_the_same() -> None:
-    assert in_a_process("from tests.unit.test_exact import EXPECTED; print(EXPECTED)") == EXPECTED
+    assert in_a_process("from tests.unit.test_exact import expected; print(expected())") == expected()
 
 
-def test_sessions_may_be_interleaved() -> None:
+@pytest.mark.parametrize("micro_batch", [1, 2, 3])
+def test_sessions_may_be_interleaved(micro_batch: int) -> None:
     """Two people play in turn, now and then in one call; each sees the world that is its own."""
-    shared = world()
+    shared = world(micro_batch=micro_batch)
     one, other = shared.reset(start(1), seed=11), shared.reset(models.frames(batch=1, seed=9), seed=4)
     taken, digest = codes(1)[0], hashlib.sha256()
     for number, code in enumerate(taken):
@@ -155,11 +192,11 @@ def test_sessions_may_be_interleaved() -> None:
             frame = frames[0]
         digest.update(one.tokens[0, -1].numpy().tobytes())
         digest.update(frame.mul(255).round().byte().numpy().tobytes())
-    assert digest.hexdigest() == EXPECTED
+    assert digest.hexdigest() == rollout_hash(shared)
 
 
 @pytest.mark.parametrize("after", [1, 2, 7, 100])
-def test_a_state_can_be_kept_and_recalled_in_another_process(after: int) -> None:
+def test_a_state_can_be_kept_and_recalled_in_another_world(after: int) -> None:
     taken = codes(2, after + 20)
     first = world()
     state, _ = play(first, first.reset(start(2), seed=11), taken[:, :after])

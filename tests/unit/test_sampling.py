@@ -56,6 +56,11 @@ def test_draws_follow_the_distribution_at_its_temperature() -> None:
         torch.testing.assert_close(share, (logits / temperature).softmax(0), atol=0.005, rtol=0)
 
 
+def test_a_tiny_temperature_is_almost_none() -> None:
+    logits = torch.randn(2, 3, 9, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(draw(logits, noise(2, 1, 3)[:, 0], 1e-40), logits.argmax(dim=-1))
+
+
 def test_the_ends_of_the_unit_interval_are_drawn_from() -> None:
     logits = torch.tensor([-200.0, 0.0, 0.0, -200.0]).expand(1, 2, -1)
     ends = torch.tensor([[0.0, 1 - 2.0**-24]])

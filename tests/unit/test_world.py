@@ -55,6 +55,28 @@ def test_a_code_outside_the_alphabet_is_refused(world: World) -> None:
         world.step(state, torch.tensor([0, 4]))
 
 
+def test_one_code_for_each_stream_is_asked_for(world: World) -> None:
+    state = world.reset(models.frames(), seed=0)
+    with pytest.raises(UserError, match=r"code: found \[0\], expected 2 integers"):
+        world.step(state, torch.tensor([0]))
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63, [1, 2, 3], [0, -1]])
+def test_what_is_no_seed_is_refused(world: World, seed: int | list[int]) -> None:
+    with pytest.raises(
+        UserError, match=r"seed: found .*, expected 2 whole numbers from 0 to 9223372036854775807"
+    ):
+        world.reset(models.frames(), seed=seed)
+
+
+def test_a_state_of_another_world_is_refused(world: World) -> None:
+    kept = world.reset(models.frames(), seed=0).tensors()
+    other = World(models.tokenizer(), models.lam(), models.dynamics(window=5))
+    for tensors in (kept, {}, {"frame": kept["frame"]}):
+        with pytest.raises(UserError, match=r"state: found .* it is of another world"):
+            other.recall(tensors)
+
+
 @pytest.mark.parametrize(
     ("frames", "words"),
     [
