@@ -66,8 +66,8 @@ class State:
         return State(*(_join(parts) for parts in zip(*(state._parts() for state in states), strict=True)))
 
     def tensors(self) -> dict[str, Tensor]:
-        """What has to be kept of a state: `World.recall` makes it again, bit for bit."""
-        return {name: getattr(self, name) for name in KEPT}
+        """What has to be kept of a state, in a file of safetensors say: `World.recall` makes it again, bit for bit."""
+        return {name: getattr(self, name).contiguous() for name in KEPT}
 
     def _parts(self) -> list[Tensor | Ring | None]:
         return [getattr(self, each.name) for each in fields(self)]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from genie_lite.models.dynamics import DynamicsConfig, DynamicsModel, DynamicsSizes, DynamicsSpec
@@ -196,14 +197,15 @@ def test_sessions_may_be_interleaved(micro_batch: int) -> None:
 
 
 @pytest.mark.parametrize("after", [1, 2, 7, 100])
-def test_a_state_can_be_kept_and_recalled_in_another_world(after: int) -> None:
+def test_a_state_can_be_kept_and_recalled_in_another_world(tmp_path: Path, after: int) -> None:
     taken = codes(2, after + 20)
     first = world()
     state, _ = play(first, first.reset(start(2), seed=11), taken[:, :after])
     _, straight = play(first, state, taken[:, after:])
-    kept = {name: tensor.clone() for name, tensor in state.tensors().items()}
+    save_file(state.tensors(), tmp_path / "state.safetensors")
     again = world()
-    assert play(again, again.recall(kept), taken[:, after:])[1] == straight
+    kept = again.recall(load_file(tmp_path / "state.safetensors"))
+    assert play(again, kept, taken[:, after:])[1] == straight
 
 
 def test_streams_that_share_a_seed_differ_and_seeds_can_be_told_one_by_one() -> None:
