@@ -43,11 +43,8 @@ from genie_lite.nn.quantize import VQConfig
 from genie_lite.nn.transformer import Read
 
 WINDOW = 16  # frames, the new one among them
-PART_WIDTH, PART_DEPTH, PART_HEADS = (
-    128,
-    2,
-    4,
-)  # of tokenizer and latent action model, as in recipes/maze/demo.yaml
+# Of tokenizer and latent action model, as in recipes/maze/demo.yaml.
+PART_WIDTH, PART_DEPTH, PART_HEADS = 128, 2, 4
 FLOAT_BYTES = 4
 COPIED = 2**26  # numbers copied to measure bandwidth: many times more than any cache holds
 CPU_GFLOP = 200.0
@@ -157,9 +154,8 @@ def _recompute(world: World, state: State, code: Tensor, passes: int) -> Tensor:
     num_past = min(window - 1, int(state.frame[0]) + 1)
     past = state.tokens[:, state.tokens.shape[1] - num_past :]
     index = torch.cat([state.codes[:, state.codes.shape[1] - num_past :], code[:, None]], dim=1)
-    vector = torch.cat([world.lam.code_vectors(), dynamics.first_codes(1)[0]])[
-        index
-    ]  # -1, no code, is the last
+    table = torch.cat([world.lam.code_vectors(), dynamics.first_codes(1)[0]])
+    vector = table[index]  # -1, no code, is the last
     time = torch.arange(num_past + 1, device=world.device)
     causal = torch.ones(num_past + 1, num_past + 1, dtype=torch.bool, device=world.device).tril()
 

@@ -57,9 +57,8 @@ ROBOT_ARMS = {
     "idm_change_all": "supervised_change",
 }
 CONTROL_T = 4
-STREAMS_TOGETHER = (
-    8  # at least, of worlds that are measured: one per code of most alphabets, enough for a CPU
-)
+# At least, of worlds that are measured: one per code of most alphabets, and enough for a CPU.
+STREAMS_TOGETHER = 8
 PROBE_SHOTS = 128  # shots of a split that the probe reads
 CALIBRATION_SHOTS = 32  # training shots that set the bottleneck's statistics of the untrained baseline
 

@@ -53,7 +53,7 @@ from genie_lite.models.lam import load_lam
 from genie_lite.models.sampling import SamplingConfig
 from genie_lite.progress import bar, bars, say
 from genie_lite.recipe import Recipe
-from genie_lite.replay import read_replay, verify, write_replay
+from genie_lite.replay import read_replay, verify, weights_of, write_replay
 from genie_lite.replay import record as record_replay
 from genie_lite.train.config import StageConfig, StageName
 from genie_lite.train.fit import check_trained, fit, origin_of
@@ -495,7 +495,7 @@ def _adapt(
 
 def _hashes(recipe: Recipe, shards: ShardSet, labels: Labels | None) -> dict[str, str]:
     """Of everything that measurements rest on."""
-    hashes = {name: read_artifact(recipe.folder / name, name).sha256 for name in TRAINED}
+    hashes = weights_of(recipe.folder)
     hashes["shards"] = shards.fingerprint
     hashes["latents"] = sha256_of(recipe.folder / "latents" / "manifest.json")
     if labels is not None:

@@ -31,11 +31,11 @@ from genie_lite.files import write_bytes
 from genie_lite.models.sampling import SamplingConfig
 from genie_lite.models.world import World
 from genie_lite.steer import Played, Ride, play
+from genie_lite.train.config import STAGES
 
 FORMAT = "1"
 MARK_BYTES = 8
 KINDS = {"start": "U8", "codes": "I64", "frames": "U8"}
-STAGES = ("tokenizer", "lam", "dynamics")
 
 
 class Header(Config):

@@ -176,14 +176,16 @@ class DynamicsModel(nn.Module):
         self, hidden: Int[Tensor, "b n"], code: Float[Tensor, "b d"], page: Page
     ) -> Float[Tensor, "b n v"]:
         """Logits of the next frame, some of its tokens hidden, and the code that leads to it."""
-        rows = self._rows(hidden[:, None], code[:, None])[:, 0]
-        mixed = self.inject.strip(self.transformer.next(rows, page)[:, None])[:, 0]
+        mixed = self.inject.strip(self._mix_next(hidden, code, page)[:, None])[:, 0]
         return self.to_logits(mixed.to(self.to_logits.weight.dtype)).float()
 
     def commit(self, tokens: Int[Tensor, "b n"], code: Float[Tensor, "b d"], page: Page) -> Ring:
         """Remember a finished frame and the code that led to it."""
-        self.transformer.next(self._rows(tokens[:, None], code[:, None])[:, 0], page)
+        self._mix_next(tokens, code, page)
         return page.close()
+
+    def _mix_next(self, tokens: Tensor, code: Tensor, page: Page) -> Tensor:
+        return self.transformer.next(self._rows(tokens[:, None], code[:, None])[:, 0], page)
 
     def _with_first(self, codes: Tensor) -> Tensor:
         return torch.cat([self.first_codes(codes.shape[0]).to(codes.dtype), codes], dim=1)

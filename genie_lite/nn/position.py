@@ -14,9 +14,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-CYCLE = (
-    2**20
-)  # frames; the slowest pair of a head takes hundreds, so rounding to whole steps is far below 1 %
+# Frames; the slowest pair of a head takes hundreds, so that rounding to whole steps is far below 1 %.
+CYCLE = 2**20
 
 
 def rotary(

@@ -48,6 +48,7 @@ class Ring:
         is_there = (frame >= self.first[:, None]) | (frame == age)
         return Page(
             ring=self,
+            streams=torch.arange(len(self.age), device=self.age.device),
             slot=self.age.remainder(self.num_slots),
             is_there=is_there[:, None, None, None, :],
             turn=turn[:, :, None, None, None],
@@ -74,10 +75,12 @@ class Ring:
 class Page:
     """The next frame of every stream, in the making.
 
-    slot: where it is written. is_there: which slots may be read, its own among them. turn: its rotary angles.
+    streams: their numbers. slot: where the frame of each is written. is_there: which slots may be read, its own among
+    them. turn: its rotary angles.
     """
 
     ring: Ring
+    streams: Int[Tensor, " b"]
     slot: Int[Tensor, " b"]
     is_there: Bool[Tensor, "b 1 1 1 m"]
     turn: Float[Tensor, "2 b 1 1 1 half"]
@@ -87,9 +90,8 @@ class Page:
         """Write the frame's keys and values, `b n h 1 e`, over those written before; returns all of the layer."""
         if layer == len(self.layers):  # of the very first frame
             self.layers.append((self._blank(fresh[0]), self._blank(fresh[1])))
-        streams = torch.arange(len(self.slot), device=self.slot.device)
         for kept, new in zip(self.layers[layer], fresh, strict=True):
-            kept[streams, :, :, self.slot] = new[..., 0, :]
+            kept[self.streams, :, :, self.slot] = new[..., 0, :]
         return self.layers[layer]
 
     def close(self) -> Ring:

@@ -35,9 +35,8 @@ class TrainConfig(Config):
     log_every: int = Field(default=10, ge=1)
     num_workers: int = Field(default=0, ge=0)  # processes that decode video, per training process
     cache_gb: float = Field(default=2.0, ge=0)  # decoded frames kept in memory, per process
-    strategy: str = (
-        "auto"  # fsdp2: weights are shared out, too (see fsdp.py); else of lightning.Trainer, such as ddp
-    )
+    # Of lightning.Trainer, such as ddp; or fsdp2, by which weights are shared out, too (fsdp.py).
+    strategy: str = "auto"
     # Work out each block a second time on the way back instead of keeping what it made: a third more time for
     # memory that hardly grows with depth. Changes no number.
     recompute: bool = False
