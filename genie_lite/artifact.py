@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save
-from torch import nn
+from torch import Tensor, nn
 
 from genie_lite import __version__
 from genie_lite.config import Config
@@ -81,6 +81,28 @@ def write_artifact(
     }
     write_json(folder / "artifact.json", manifest)
     return read_artifact(folder, stage)
+
+
+def write_copy(
+    folder: Path, artifact: Artifact, weights: Mapping[str, Tensor], recipe: str, parents: Mapping[str, str]
+) -> Artifact:
+    """Write a stage again, with the same manifest but for its weights and those it was trained on.
+
+    Args:
+        folder: where to.
+        artifact: the stage.
+        weights: by the same names.
+        recipe: to be kept beside them.
+        parents: stage name to its weights' sha256.
+    """
+    write_bytes(folder / "model.safetensors", save(dict(weights)))
+    write_bytes(folder / "recipe.yaml", recipe.encode())
+    own = {"file": "model.safetensors", "sha256": sha256_of(folder / "model.safetensors")}
+    kept = read_json(artifact.folder / "artifact.json", "a genie_lite manifest", "train again")
+    origin = {"rounded_from": artifact.sha256}
+    changed = {"weights": own, "parents": dict(parents), "meta": kept["meta"] | origin}
+    write_json(folder / "artifact.json", kept | changed)
+    return read_artifact(folder, artifact.stage)
 
 
 def read_artifact(folder: Path, stage: str) -> Artifact:

@@ -28,7 +28,8 @@ INTERRUPTED = 130  # as a shell tells Ctrl-C; some versions of typer return it i
 
 app = typer.Typer(
     help="Unlabelled video in; latent actions, a steerable world and a robot policy out.",
-    epilog="`--debug`, anywhere on the line, shows the traceback of a mistake.",
+    epilog="`--debug`, anywhere on the line, shows the traceback of a mistake. `--pretrained NAME`, anywhere, "
+    "stands for the RUN of models that come with the toolkit.",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -41,6 +42,13 @@ class Stage(StrEnum):
     tokenizer = "tokenizer"
     lam = "lam"
     dynamics = "dynamics"
+
+
+class EngineName(StrEnum):
+    """What reads videos."""
+
+    pool = "pool"
+    ray = "ray"
 
 
 class Format(StrEnum):
@@ -56,6 +64,7 @@ Overrides = Annotated[
     typer.Argument(metavar="[KEY=VALUE]...", help="Changes to the recipe: lam.train.steps=100."),
 ]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, such as runs/maze-demo.")]
+Shards = Annotated[str, typer.Argument(metavar="SHARDS", help="A folder of shards, or its address.")]
 Out = Annotated[Path, typer.Option("--out", help="Where to write.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Everything random follows from it.")]
 
@@ -65,6 +74,10 @@ def _print_version(wanted: bool) -> bool:
         typer.echo(__version__)
         raise typer.Exit
     return wanted
+
+
+data_app = typer.Typer(help="Look after shards.", rich_markup_mode=None)
+app.add_typer(data_app, name="data")
 
 
 @app.callback()
@@ -110,20 +123,55 @@ def record(
 @app.command()
 def ingest(
     sources: Annotated[
-        list[str], typer.Argument(metavar="SRC... [KEY=VALUE]...", help="Videos, folders, settings.")
+        list[str],
+        typer.Argument(
+            metavar="SRC... [RECIPE] [KEY=VALUE]...",
+            help="Videos, folders, 'patterns*', lists.txt, tars, LeRobot datasets; a recipe.yaml; settings.",
+        ),
     ],
     out: Out,
+    camera: Annotated[str | None, typer.Option(help="Of LeRobot datasets that have several.")] = None,
+    engine: Annotated[EngineName, typer.Option(help="Who reads the videos.")] = EngineName.pool,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="How many videos are read at a time; one per core if not given.")
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Of a Ray cluster; one is started here if not given."),
+    ] = None,
+    shard_index: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="I", help="Read only share I of --num-shards, as in an array of jobs."),
+    ] = None,
+    num_shards: Annotated[int | None, typer.Option(min=1, metavar="N", help="See --shard-index.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Turn videos into shards for training; what cannot be used is set aside with a reason."""
-    from genie_lite import pipeline
+    """Turn videos into shards for training; what cannot be used is set aside with a reason.
 
+    Run again, it adds the videos that are new.
+    """
+    from genie_lite import pipeline
+    from genie_lite.data.ingest import Share, Workers
+
+    if (shard_index is None) != (num_shards is None):
+        raise UserError("ingest: --shard-index and --num-shards belong together; give both")
     overrides = [source for source in sources if _is_override(source)]
-    paths = [Path(source) for source in sources if not _is_override(source)]
-    if not paths:
+    recipes = [source for source in sources if Path(source).suffix in (".yaml", ".yml")]
+    named = [source for source in sources if source not in overrides and source not in recipes]
+    if not named:
         raise UserError("ingest: no source given; name at least one video or folder")
+    if len(recipes) > 1:
+        raise UserError(f"ingest: {len(recipes)} recipes given ({', '.join(recipes)}); expected at most one")
     with _stdout_is_for_results():
-        summary = pipeline.ingest(paths, out, overrides)
+        summary = pipeline.ingest(
+            named,
+            out,
+            overrides,
+            recipe=Path(recipes[0]) if recipes else None,
+            camera=camera,
+            workers=Workers(engine.value, workers, address),
+            share=None if shard_index is None or num_shards is None else Share(shard_index, num_shards),
+        )
     _tell(summary, as_json)
 
 
@@ -159,7 +207,7 @@ def train(
 @app.command()
 def extract(
     run: Run,
-    source: Annotated[Path, typer.Argument(metavar="SRC", help="A video, a folder of videos, or shards.")],
+    source: Annotated[str, typer.Argument(metavar="SRC", help="A video, a folder of videos, or shards.")],
     out: Out,
     file_format: Annotated[Format, typer.Option("--format", help="The file format.")] = Format.parquet,
     as_json: Json = False,
@@ -216,12 +264,13 @@ def report(run: Run, as_json: Json = False) -> None:
 @app.command()
 def rollout(
     run: Run,
-    start: Annotated[
-        Path, typer.Option(metavar="SRC", help="A video or an image that the rollout starts from.")
-    ],
     codes: Annotated[str, typer.Option(metavar="0,3,3,1", help="Codes to apply, repeated as needed.")],
     frames: Annotated[int, typer.Option(min=1, help="How many frames to generate.")],
     out: Out,
+    start: Annotated[
+        Path | None,
+        typer.Option(metavar="SRC", help="A video or an image to start from; exported runs bring some."),
+    ] = None,
     seed: Seed = 0,
     batch: Annotated[int, typer.Option(min=1, help="Worlds side by side; the first one is written.")] = 1,
     cache: Annotated[
@@ -279,6 +328,95 @@ def replay(
 
 
 @app.command()
+def tokenize(
+    run: Run,
+    shards: Shards,
+    out: Out,
+    as_json: Json = False,
+) -> None:
+    """Store the tokens and latent actions of shards, so that training the dynamics model decodes no video."""
+    from genie_lite import pipeline
+
+    with _stdout_is_for_results():
+        summary = pipeline.tokenize(run, shards, out)
+    _tell(summary, as_json)
+
+
+@data_app.command("report")
+def data_report(
+    shards: Shards,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="A folder; that of the shards if not given.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write report.html, one page on what was kept, what was not and why, with pictures."""
+    from genie_lite import pipeline
+
+    with _stdout_is_for_results():
+        summary = pipeline.data_report(Path(shards), out)
+    _tell(summary, as_json)
+
+
+@data_app.command("verify")
+def data_verify(
+    shards: Shards,
+    deep: Annotated[bool, typer.Option("--deep", help="Decode every sample, too.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Compare every shard with what its index says; exit code 2 if anything is missing or altered."""
+    from genie_lite import pipeline
+
+    with _stdout_is_for_results():
+        summary = pipeline.data_verify(shards, deep=deep)
+    _tell(summary, as_json)
+    if summary["complaint"]:
+        raise UserError(summary["complaint"])
+
+
+@data_app.command("quality")
+def data_quality(
+    shards: Shards,
+    labels: Annotated[Path, typer.Option(metavar="CSV", help="Columns key (or source) and label.")],
+    out: Out,
+    features: Annotated[str, typer.Option(help="A model of timm whose features are used.")] = "resnet18",
+    no_pretrained: Annotated[
+        bool, typer.Option("--no-pretrained", help="With random weights, which need no download.")
+    ] = False,
+    weights: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Those weights as .safetensors, where there is no network."),
+    ] = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Learn from labelled clips which are good enough to train on; ingest filters by it: quality.path=OUT."""
+    from genie_lite import pipeline
+
+    with _stdout_is_for_results():
+        summary = pipeline.data_quality(
+            Path(shards),
+            labels,
+            out,
+            features=features,
+            pretrained=not no_pretrained,
+            weights=weights,
+            seed=seed,
+        )
+    _tell(summary, as_json)
+
+
+@app.command()
+def export(run: Run, out: Out, as_json: Json = False) -> None:
+    """Write a run's models alone, in half precision, with a card: small enough to hand on."""
+    from genie_lite import pipeline
+
+    with _stdout_is_for_results():
+        summary = pipeline.export(run, out)
+    _tell(summary, as_json)
+
+
+@app.command()
 def doctor(as_json: Json = False) -> None:
     """Say what is installed, which devices there are, and what would fail and why."""
     from dataclasses import asdict
@@ -309,7 +447,7 @@ def _guarded(arguments: list[str], *, debug: bool) -> int:
     """Run one command and turn the user's mistakes into one line and exit code 2."""
     warnings.showwarning = _show_warning
     try:
-        code = app(args=arguments, prog_name="genie-lite", standalone_mode=False) or 0
+        code = app(args=_with_pretrained(arguments), prog_name="genie-lite", standalone_mode=False) or 0
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except Exception as error:
@@ -321,6 +459,21 @@ def _guarded(arguments: list[str], *, debug: bool) -> int:
     if code == INTERRUPTED:
         typer.echo("interrupted; run the same command again to go on", err=True)
     return code
+
+
+def _with_pretrained(arguments: list[str]) -> list[str]:
+    """Put the folder that `--pretrained NAME` means where the run stands: right after the command."""
+    if "--pretrained" not in arguments:
+        return arguments
+    from genie_lite.pretrained import names, pretrained
+
+    place = arguments.index("--pretrained")
+    command, *rest = arguments[:place] + arguments[place + 2 :] or [""]
+    if place + 1 == len(arguments) or not command:
+        raise UserError(
+            f"--pretrained: expected a command before it and a name after it: {', '.join(names())}"
+        )
+    return [command, str(pretrained(arguments[place + 1])), *rest]
 
 
 def _mistake(error: Exception) -> str | None:

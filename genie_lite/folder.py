@@ -20,9 +20,11 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 from genie_lite.adapt.adapt import read_adapted
 from genie_lite.adapt.material import fingerprint
@@ -30,15 +32,19 @@ from genie_lite.artifact import read_artifact
 from genie_lite.config import Config, change, dump, parse
 from genie_lite.data import lerobot
 from genie_lite.data.labels import Labels, join_labels, read_labels
+from genie_lite.data.mixture import Corpora, Corpus
+from genie_lite.data.robot_labels import LABELS_FILE, robot_labels
 from genie_lite.data.segment import IngestConfig
-from genie_lite.data.shards import INDEX_FILE, MANIFEST_FILE, ShardSet
-from genie_lite.data.sources import find_sources
+from genie_lite.data.shards import INDEX_FILE, ShardSet
+from genie_lite.data.sources import absolute, expand, find_sources
+from genie_lite.data.token_shards import TokenShards
+from genie_lite.data.transport import path_of
 from genie_lite.errors import UserError
 from genie_lite.files import read_json, write_bytes, write_json
 from genie_lite.progress import say
 from genie_lite.recipe import Recipe, load_recipe
 
-LABELS_FILE = "labels.parquet"
+ConfigT = TypeVar("ConfigT", bound=Config)
 
 
 def keep_recipe(recipe: Recipe) -> None:
@@ -46,8 +52,8 @@ def keep_recipe(recipe: Recipe) -> None:
     run = Path(os.path.abspath(recipe.folder))
 
     def name(source: str) -> str:
-        path = Path(os.path.abspath(source))
-        return path.relative_to(run).as_posix() if path.is_relative_to(run) else str(path)
+        path = absolute(source)
+        return Path(path).relative_to(run).as_posix() if Path(path).is_relative_to(run) else path
 
     write_bytes(recipe.folder / "recipe.yaml", dump(_with_sources(recipe, name)).encode())
 
@@ -66,11 +72,14 @@ def recipe_of(run: Path) -> Recipe:
         )
     # A run may have been moved or renamed since: where it lies counts, not what its recipe says.
     place = run.resolve()
-    kept = _with_sources(load_recipe(run / "recipe.yaml"), lambda source: str(place / source))
+    kept = _with_sources(
+        load_recipe(run / "recipe.yaml"),
+        lambda source: source if source.startswith("@") else str(place / source),
+    )
     return kept.model_copy(update={"name": place.name, "out": str(place.parent)})
 
 
-def sources_of(recipe: Recipe) -> tuple[list[Path], list[Path]]:
+def sources_of(recipe: Recipe) -> tuple[Sequence[str | Path], Sequence[str | Path]]:
     """Videos to train on, and videos that are held out (none if a share of the former is).
 
     Raises:
@@ -83,33 +92,74 @@ def sources_of(recipe: Recipe) -> tuple[list[Path], list[Path]]:
         raise UserError(
             "data.source: missing; name a video, a folder or a LeRobot dataset: data.source=FOLDER"
         )
-    return _paths(recipe.data.source), _paths(recipe.data.test_source)
+    return _listed(recipe.data.source), _listed(recipe.data.test_source)
 
 
-def shards_of(recipe: Recipe) -> ShardSet:
+def shards_of(recipe: Recipe, *, verify: bool = False) -> ShardSet:
     """The shards of a run: its own, or the finished ones that its recipe names as its source.
+
+    Args:
+        recipe: of the run.
+        verify: compare every shard with its hash, not with its size alone.
 
     Raises:
         UserError: there are none.
     """
     own = recipe.folder / "shards"
     if (own / INDEX_FILE).is_file():
-        return ShardSet.open(own, verify=False)
+        return ShardSet.open(own, verify=verify, strict=recipe.data.strict)
     given = given_shards(recipe)
     if given is None and recipe.record is None:
         _expect_sources(recipe)
-    return ShardSet.open(own if given is None else given, verify=False)
+    return ShardSet.open(own if given is None else given, verify=verify, strict=recipe.data.strict)
 
 
-def given_shards(recipe: Recipe) -> Path | None:
-    """The folder of finished shards that a recipe names as its source, if it does."""
+def corpora_of(recipe: Recipe, *, tokens: bool) -> Corpora[ShardSet] | Corpora[ShardSet | TokenShards]:
+    """What a stage of a run is trained on, whole and verified: the run's own shards and those that are mixed in.
+
+    Args:
+        recipe: of the run.
+        tokens: take token shards where the recipe names them.
+
+    Raises:
+        UserError: one of them is not there, damaged beyond use, or has other frames.
+    """
+
+    def opened(shards: Callable[[], ShardSet], token_folder: str | None) -> ShardSet | TokenShards:
+        if tokens and token_folder is not None:
+            return TokenShards.open(token_folder, run=recipe.folder, strict=recipe.data.strict)
+        return shards()
+
+    data = recipe.data
+    own = Corpus(opened(partial(shards_of, recipe, verify=True), data.tokens), data.weight)
+    others = [
+        Corpus(opened(partial(ShardSet.open, each.source, strict=data.strict), each.tokens), each.weight)
+        for each in data.mix
+    ]
+    return Corpora((own, *others))
+
+
+def given_shards(recipe: Recipe) -> Path | str | None:
+    """The folder, or the URL, of finished shards that a recipe names as its source, if it does."""
+    source = recipe.data.source
+    if isinstance(source, str) and path_of(source) is None:
+        return source
     sources, _ = sources_of(recipe)
-    return sources[0] if len(sources) == 1 and (sources[0] / INDEX_FILE).is_file() else None
+    only = Path(sources[0]) if len(sources) == 1 else None
+    return only if only is not None and (only / INDEX_FILE).is_file() else None
 
 
 def ingest_config_of(shards: ShardSet) -> IngestConfig:
     """The settings that shards were made with."""
     return parse(shards.config, IngestConfig, str(shards.folder / INDEX_FILE))
+
+
+def frames_of(recipe: Recipe) -> IngestConfig:
+    """How videos become what the models of a run read: as in its shards, or by its recipe where there are none."""
+    has_shards = (recipe.folder / "shards" / INDEX_FILE).is_file() or (
+        recipe.data.source is not None and given_shards(recipe) is not None
+    )
+    return ingest_config_of(shards_of(recipe)) if has_shards else recipe.data.ingest
 
 
 def count_sources(shards: ShardSet) -> dict[str, int]:
@@ -118,8 +168,8 @@ def count_sources(shards: ShardSet) -> dict[str, int]:
     Raises:
         UserError: a manifest that is damaged.
     """
-    path = shards.folder / MANIFEST_FILE
-    if not path.is_file():
+    path = shards.manifest()
+    if path is None:
         return {}
     try:
         found = Counter(json.loads(line)["status"] for line in path.read_bytes().splitlines())
@@ -213,59 +263,56 @@ def seconds_of(run: Path) -> dict[str, float]:
 
 def _label_paths(recipe: Recipe) -> list[Path]:
     if recipe.labels is not None:
-        return [*_paths(recipe.labels.source), *_paths(recipe.labels.test_source)]
+        return [Path(each) for each in (*_listed(recipe.labels.source), *_listed(recipe.labels.test_source))]
     if recipe.record is not None:
         return [recipe.folder / "videos" / split for split in ("train", "test")]
     # Videos may be deleted once they are shards. A run that has used a robot's labels, though, must find them again.
     if (recipe.folder / "adapt" / "adapt.json").is_file():
         _expect_sources(recipe)
-    return [path for path in _named_sources(recipe) if lerobot.is_lerobot(path)]
+    return [Path(source) for source in _named_sources(recipe) if lerobot.is_lerobot(Path(source))]
 
 
-def _named_sources(recipe: Recipe) -> list[Path]:
-    return [*_paths(recipe.data.source), *_paths(recipe.data.test_source)]
+def _named_sources(recipe: Recipe) -> list[str]:
+    return [*_listed(recipe.data.source), *_listed(recipe.data.test_source)]
 
 
 def _expect_sources(recipe: Recipe) -> None:
     """All that the recipe names as its data must be there."""
-    for path in _named_sources(recipe):
-        if not path.exists():
+    for source in _named_sources(recipe):
+        try:
+            expand(source)
+        except UserError as error:
             raise UserError(
-                f"{path}: no such file or folder, but it is data of {recipe.folder}; put it back, or run the recipe "
-                "again with data.source=PLACE (finished stages are kept)"
-            )
+                f"{error}; it is data of {recipe.folder}: put it back, or run the recipe again with "
+                "data.source=PLACE (finished stages are kept)"
+            ) from error
 
 
 def _robot_labels(recipe: Recipe, roots: list[Path]) -> list[Labels]:
-    """Actions of robots' datasets, under the names that ingest gave the videos.
-
-    Every dataset calls its first video the same, so ingest tells two of them apart by their folders.
-    """
-    names = {source.path.resolve(): source.name for source in find_sources(*sources_of(recipe), 0.0)}
-    return [
-        labels.renamed({source: names[(root / source).resolve()] for source in labels.episodes})
-        for root in roots
-        for labels in [lerobot.read_labels(root)]
-    ]
+    """Actions of robots' datasets, under the names that ingest gave the videos."""
+    camera = recipe.data.camera
+    return robot_labels(roots, find_sources(*sources_of(recipe), 0.0, camera=camera), camera)
 
 
-def _paths(source: str | list[str] | None) -> list[Path]:
-    return [Path(each) for each in ([source] if isinstance(source, str) else source or [])]
+def _listed(source: str | list[str] | None) -> list[str]:
+    return [source] if isinstance(source, str) else source or []
 
 
 def _with_sources(recipe: Recipe, rename: Callable[[str], str]) -> Recipe:
-    """The same recipe, its places renamed."""
+    """The same recipe, its places renamed; a URL is the same from everywhere."""
 
-    def renamed(section: Config) -> Config:
-        places = {name: getattr(section, name) for name in ("source", "test_source")}
-        new = {
-            name: [rename(each) for each in place] if isinstance(place, list) else place and rename(place)
-            for name, place in places.items()
-        }
-        return section.model_copy(update=new)
+    def renamed(place: Any) -> Any:
+        if isinstance(place, list):
+            return [renamed(each) for each in place]
+        return rename(place) if isinstance(place, str) and path_of(place) is not None else place
 
-    labels = recipe.labels and renamed(recipe.labels)
-    return recipe.model_copy(update={"data": renamed(recipe.data), "labels": labels})
+    def section(config: ConfigT, *names: str) -> ConfigT:
+        return config.model_copy(update={name: renamed(getattr(config, name)) for name in names})
+
+    data = section(recipe.data, "source", "test_source", "tokens")
+    mix = [section(each, "source", "tokens") for each in data.mix]
+    labels = recipe.labels and section(recipe.labels, "source", "test_source")
+    return recipe.model_copy(update={"data": data.model_copy(update={"mix": mix}), "labels": labels})
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

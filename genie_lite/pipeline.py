@@ -23,23 +23,33 @@ from genie_lite.adapt.extract import extract as extract_latents
 from genie_lite.adapt.material import fingerprint
 from genie_lite.artifact import is_finished, read_artifact
 from genie_lite.config import dump, override, parse
+from genie_lite.data.ingest import POOL, Share, Workers
 from genie_lite.data.ingest import ingest as ingest_videos
 from genie_lite.data.labels import Labels
+from genie_lite.data.quality_training import train_quality
+from genie_lite.data.report import write_data_report
+from genie_lite.data.robot_labels import keep_labels, robot_labels
 from genie_lite.data.segment import IngestConfig
 from genie_lite.data.shards import INDEX_FILE, ShardSet
+from genie_lite.data.sources import find_sources, robots_among
+from genie_lite.data.transport import path_of
+from genie_lite.data.verify import verify as verify_shards
 from genie_lite.data.video import write_mp4
 from genie_lite.envs.record import RecordConfig
 from genie_lite.envs.record import record as record_game
 from genie_lite.errors import UserError
 from genie_lite.evals.report import write_report
+from genie_lite.export import STARTS_FOLDER
+from genie_lite.export import export as export_models
 from genie_lite.files import sha256_of, write_json
 from genie_lite.folder import (
     LABELS_FILE,
     change_since_adapt,
+    corpora_of,
     count_sources,
+    frames_of,
     given_shards,
     has_labels,
-    ingest_config_of,
     keep_recipe,
     labels_at,
     labels_of,
@@ -51,17 +61,21 @@ from genie_lite.folder import (
 )
 from genie_lite.models.lam import load_lam
 from genie_lite.models.sampling import SamplingConfig
+from genie_lite.models.tokenizer import load_tokenizer
 from genie_lite.progress import bar, bars, say
-from genie_lite.recipe import Recipe
+from genie_lite.recipe import Recipe, load_recipe
 from genie_lite.replay import read_replay, verify, weights_of, write_replay
 from genie_lite.replay import record as record_replay
 from genie_lite.train.config import StageConfig, StageName
 from genie_lite.train.fit import check_trained, fit, origin_of
 from genie_lite.train.rank import is_main_process, leave_group, num_started
+from genie_lite.train.tokens import tokenize as write_tokens
 
 TRAINED: tuple[StageName, ...] = get_args(StageName)
 LARGEST_GROUP = 64  # streams that a replay of anybody may ask to be computed together
 WAIT_S = 1.0  # between two looks at whether the main process has made the data
+# Every transition of a video that codes are asked for is of interest.
+NOTHING_LEFT_OUT = {"min_motion": 0.0, "near_duplicates": False, "quality": None}
 NO_LABELS = "No labels were given: what the codes mean, and policies made from them, are left out."
 
 
@@ -107,12 +121,106 @@ def record(
     return dataclasses.asdict(summary) | {"out": str(out)}
 
 
-def ingest(sources: Sequence[Path], out: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Turn videos into shards; `overrides` are key=value settings of the ingest."""
-    config = parse(override({}, overrides), IngestConfig, "ingest")
+def ingest(
+    sources: Sequence[str],
+    out: Path,
+    overrides: Sequence[str] = (),
+    *,
+    recipe: Path | None = None,
+    camera: str | None = None,
+    workers: Workers = POOL,
+    share: Share | None = None,
+) -> dict[str, Any]:
+    """Turn videos into shards, or add those that are new to shards that are there; see `data.ingest.ingest`.
+
+    Args:
+        sources: videos, folders, patterns, lists, tars, robots' datasets, whose actions become labels.parquet.
+        out: folder of the shards.
+        overrides: key=value settings of the ingest.
+        recipe: whose settings are taken, before the overrides.
+        camera: of robots' datasets that have several.
+        workers: who reads the videos.
+        share: read only a share of them, as one of several processes.
+    """
+    base = {} if recipe is None else load_recipe(recipe).data.ingest.model_dump(mode="json")
+    config = parse(override(base, overrides), IngestConfig, "ingest")
     with bar("ingest") as show:
-        summary = ingest_videos(sources, out, config, progress=show)
+        summary = ingest_videos(
+            sources,
+            out,
+            config,
+            camera=camera,
+            progress=show,
+            workers=workers,
+            share=share,
+            grow=True,
+        )
+    told = dataclasses.asdict(summary) | {"out": str(out)}
+    if summary.waiting:
+        return told
+    found = find_sources(sources, [], config.test_share, camera=camera)
+    if robots := robots_among(found):
+        told["labels"] = str(keep_labels(out, robot_labels(robots, found, camera)))
+    return told
+
+
+def tokenize(run: Path, shards: str, out: Path) -> dict[str, Any]:
+    """Store the tokens and codes of shards, by the models of a run; what is there already is not made again."""
+    parents = {stage: read_artifact(run / stage, stage).sha256 for stage in ("tokenizer", "lam")}
+    recipe = recipe_of(run)
+    _use_threads(recipe.threads)
+    tokenizer, lam = load_tokenizer(run / "tokenizer").to(_device()), load_lam(run / "lam").to(_device())
+    videos = ShardSet.open(shards)
+    if videos.frame_hw != tokenizer.config.frame_hw:
+        raise UserError(
+            f"{shards}: frames of {videos.frame_hw} pixels, the run's tokenizer reads {tokenizer.config.frame_hw}; "
+            "ingest the videos at that size"
+        )
+    with bar("tokenize") as show:
+        summary = write_tokens(videos, tokenizer, lam, out, parents, show)
     return dataclasses.asdict(summary) | {"out": str(out)}
+
+
+def data_report(shards: Path, out: Path | None) -> dict[str, Any]:
+    """Write report.html of a folder of shards: what was kept, what was not and why."""
+    with bars() as show:
+        return write_data_report(shards, out, show)
+
+
+def data_verify(shards: str, *, deep: bool) -> dict[str, Any]:
+    """Compare shards with what their index says.
+
+    Returns:
+        Counts, notes, and `complaint`: null, or all that is wrong in one line.
+    """
+    with bar("verify") as show:
+        found = verify_shards(shards, deep=deep, progress=show)
+    return {
+        "shards": len(found.shards),
+        "samples": sum(shard.samples for shard in found.shards),
+        "frames": sum(shard.frames for shard in found.shards),
+        "damaged": [f"{shard.file}: {shard.fault}" for shard in found.damaged],
+        "notes": list(found.notes),
+        "complaint": found.complaint,
+    }
+
+
+def data_quality(
+    shards: Path, labels: Path, out: Path, *, features: str, pretrained: bool, weights: Path | None, seed: int
+) -> dict[str, Any]:
+    """Train the classifier of clips that `quality.path` of an ingest names."""
+    with bar("clips") as show:
+        about = train_quality(
+            ShardSet.open(shards),
+            labels,
+            out,
+            features=features,
+            pretrained=pretrained,
+            weights=weights,
+            seed=seed,
+            progress=show,
+        )
+    return {"labels": about["labels"], "cross_validation": about["cross_validation"], "out": str(out)}
 
 
 def train_stage(recipe: Recipe, name: StageName) -> dict[str, Any] | None:
@@ -126,17 +234,18 @@ def train_stage(recipe: Recipe, name: StageName) -> dict[str, Any] | None:
     return summary if leave_group() else None
 
 
-def extract(run: Path, source: Path, out: Path) -> dict[str, Any]:
+def extract(run: Path, source: str, out: Path) -> dict[str, Any]:
     """Write the latent action of every transition of some videos, with the latent action model of a run.
 
-    Videos are brought to the run's size and rate first, into `out/shards`; finished shards are taken as they are.
+    Videos are brought to the run's size and rate first, into `out/shards`; finished shards, in a folder or behind a
+    URL, are taken as they are.
     """
     recipe = recipe_of(run)
     read_artifact(run / "lam", "lam")  # before hours of ingest
-    if (source / INDEX_FILE).is_file():
+    if path_of(source) is None or (Path(source) / INDEX_FILE).is_file():
         shards = ShardSet.open(source)
     else:
-        config = ingest_config_of(shards_of(recipe)).model_copy(update={"test_share": 0.0})
+        config = frames_of(recipe).model_copy(update={"test_share": 0.0} | NOTHING_LEFT_OUT)
         with bar("ingest") as show:
             ingest_videos([source], out / "shards", config, progress=show)
         shards = ShardSet.open(out / "shards")
@@ -231,7 +340,7 @@ def report(run: Path) -> dict[str, Any]:
 
 def rollout(
     run: Path,
-    start: Path,
+    start: Path | None,
     codes: Sequence[int],
     num_frames: int,
     seed: int,
@@ -248,7 +357,8 @@ def rollout(
 
     Args:
         run: a finished run.
-        start: an image (PNG, JPEG, WebP, GIF, BMP), a video, or a folder of videos whose first one is taken.
+        start: an image (PNG, JPEG, WebP, GIF, BMP), a video, or a folder of videos whose first one is taken; an
+            exported run brings some, of which the first is taken where nothing is given.
         codes: applied in turn, and again from the beginning until there are enough.
         num_frames: frames to generate.
         seed: of all sampling.
@@ -268,7 +378,7 @@ def rollout(
     if replay_file is not None and replay_file.resolve() == out.resolve():
         raise UserError(f"--replay: {replay_file} is the file of --out, too; give another")
     recipe = recipe_of(run)
-    config = ingest_config_of(shards_of(recipe))
+    config = frames_of(recipe)
     sampling = recipe.sampling
     if refinements is not None:
         sampling = parse({**sampling.model_dump(), "refinements": refinements}, SamplingConfig, "--k")
@@ -276,7 +386,7 @@ def rollout(
     world = evaluation.load_world(recipe, _device(), sampling, cache=cache, compiled=compiled)
     if unknown := [code for code in codes if code >= world.num_codes]:
         raise UserError(f"--codes: found {unknown[0]}, expected integers from 0 to {world.num_codes - 1}")
-    frames = steer.first_frames(start, config, recipe.evaluate.prompt_frames)
+    frames = steer.first_frames(_start(run, start), config, recipe.evaluate.prompt_frames)
     taken = np.resize(np.asarray(codes, dtype=np.int64), num_frames)
     ride = steer.Ride(frames, taken, seed)
     with bar("rollout") as show:
@@ -319,8 +429,24 @@ def replay(file: Path, run: Path | None = None, out: Path | None = None) -> dict
     told = {"verified": True, "sha256": played.sha256, "frames": len(played.frames)}
     if out is None:
         return told
-    write_mp4(out, played.frames, ingest_config_of(shards_of(recipe)).rate_hz)
+    write_mp4(out, played.frames, frames_of(recipe).rate_hz)
     return told | {"out": str(out)}
+
+
+def export(run: Path, out: Path) -> dict[str, Any]:
+    """Write a run's models, in half precision, with a card and frames to start from, into a folder of their own."""
+    return export_models(run, out)
+
+
+def _start(run: Path, start: Path | None) -> Path:
+    if start is not None:
+        return start
+    own = run / STARTS_FOLDER / "0.png"
+    if not own.is_file():
+        raise UserError(
+            f"--start: missing, and {run} brings no frames to start from; give a video or an image"
+        )
+    return own
 
 
 # --- the stages of a run ---------------------------------------------------------------------------------
@@ -341,10 +467,10 @@ def _prepare(recipe: Recipe) -> None:
         _ingest_own(recipe)
     else:
         _await_shards(recipe)
-    shards = shards_of(recipe)
     for name in TRAINED:
         config, _ = _training_of(recipe, name)
-        check_trained(recipe.folder / name, origin_of(config, shards, recipe.seed))
+        data = corpora_of(recipe, tokens=name == "dynamics")
+        check_trained(recipe.folder / name, origin_of(config, data, recipe.seed))
     if is_main_process():
         keep_recipe(recipe)
 
@@ -392,7 +518,14 @@ def _ingest_own(recipe: Recipe) -> None:
     sources, test_sources = sources_of(recipe)
     out = recipe.folder / "shards"
     with stage(recipe.folder, "ingest", out / INDEX_FILE), bar("ingest") as show:
-        ingest_videos(sources, out, recipe.data.ingest, test_sources=test_sources, progress=show)
+        ingest_videos(
+            sources,
+            out,
+            recipe.data.ingest,
+            test_sources=test_sources,
+            camera=recipe.data.camera,
+            progress=show,
+        )
 
 
 def _train(recipe: Recipe, name: StageName) -> dict[str, Any]:
@@ -403,7 +536,7 @@ def _train(recipe: Recipe, name: StageName) -> dict[str, Any]:
     artifact = fit(
         name,
         config,
-        shards_of(recipe),
+        corpora_of(recipe, tokens=name == "dynamics"),
         recipe.folder,
         seed=recipe.seed,
         wandb=recipe.wandb,
@@ -447,7 +580,7 @@ def _extract(recipe: Recipe, shards: ShardSet, out: Path) -> dict[str, Any]:
             f"{shards.folder}: frames of {shards.frame_hw} pixels, the run's latent action model reads "
             f"{lam.config.frame_hw}; name the videos instead of the shards"
         )
-    rate_hz = shards_of(recipe).rate_hz
+    rate_hz = frames_of(recipe).rate_hz
     if shards.rate_hz != rate_hz:
         raise UserError(
             f"{shards.folder}: {shards.rate_hz:g} frames per second, the run's latent action model learnt from "
@@ -517,7 +650,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _about(recipe: Recipe, shards: ShardSet, left_out: list[str]) -> dict[str, Any]:
     height, width = shards.frame_hw
     # The end of a path says what it is; the rest, where somebody keeps things.
-    places = [] if recipe.record else sources_of(recipe)[0]
+    places = [] if recipe.record else [Path(source) for source in sources_of(recipe)[0]]
     sources = [recipe.record.game] if recipe.record else [str(Path(*path.parts[-2:])) for path in places]
     counts = [f"{count} {status}" for status, count in count_sources(shards).items()]
     lines = {

@@ -39,8 +39,16 @@ class RecordSection(RecordConfig):
         return self
 
 
+class CorpusSection(Config):
+    """Finished shards that are trained on beside the run's own, and nothing else is done with."""
+
+    source: str  # a folder or a URL
+    weight: float = Field(default=1.0, gt=0)  # share of the windows, in proportion to the other weights
+    tokens: str | None = None  # their token shards, if they are made
+
+
 class DataSection(Config):
-    """Where the video comes from: files, folders, LeRobot datasets, or one folder of finished shards.
+    """Where the video comes from: files, folders, LeRobot datasets, or one folder or URL of finished shards.
 
     Nothing given means the recording of this run. All of `test_source` is held out; without it a share of
     `source` is (`ingest.test_share`).
@@ -48,7 +56,14 @@ class DataSection(Config):
 
     source: str | list[str] | None = None
     test_source: str | list[str] | None = None
+    camera: str | None = None  # of LeRobot datasets that have several
     ingest: IngestConfig = IngestConfig()
+    weight: float = Field(default=1.0, gt=0)  # of the run's own shards, beside those of `mix`
+    mix: list[CorpusSection] = []
+    tokens: str | None = (
+        None  # token shards that the dynamics model is trained on; made by the run if not given
+    )
+    strict: bool = False  # stop at a damaged shard instead of going on without it
 
 
 class LabelSection(Config):

@@ -14,9 +14,9 @@ from numpy import ndarray
 from PIL import Image, UnidentifiedImageError
 
 from genie_lite.data.loader import to_frames
+from genie_lite.data.picture import Picture, SquareFitter
 from genie_lite.data.segment import IngestConfig, Tally, segments
 from genie_lite.data.sources import find_sources
-from genie_lite.data.video import Picture, SquareFitter
 from genie_lite.errors import UserError
 from genie_lite.models.world import World
 
@@ -93,12 +93,16 @@ def first_frames(source: Path, config: IngestConfig, num: int) -> UInt8[ndarray,
     if image is not None:
         picture = Picture(image=av.VideoFrame.from_image(image), index=0, time_s=0.0, pixel_aspect=1.0)
         return SquareFitter(config.size_px, config.resize)(picture)[None]
-    path = find_sources([source], [], 0.0)[0].path
+    place = find_sources([source], [], 0.0)[0].place
     shortest = max(2, num)
-    whole = config.model_copy(update={"min_frames": shortest, "segment_frames": shortest, "cuts": False})
-    first = next(segments(path, whole, Tally()), None)
+    whole = config.model_copy(
+        update={"min_frames": shortest, "segment_frames": shortest, "cuts": False, "min_motion": 0.0}
+    )
+    first = next(segments(place, whole, Tally()), None)
     if first is None:
-        raise UserError(f"{path}: too short; expected at least {shortest} frames at {config.rate_hz:g} Hz")
+        raise UserError(
+            f"{place.path}: too short; expected at least {shortest} frames at {config.rate_hz:g} Hz"
+        )
     return first.frames[:num]
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -44,6 +45,15 @@ def write(path: Path, frames: np.ndarray, rate_hz: float = 10.0) -> Path:
     return path
 
 
+def drifting(num: int, height: int, width: int) -> np.ndarray:
+    """`t h w c`: soft waves of all colours that wander to the right, and a bright disc that wanders down."""
+    t, y, x = np.ogrid[:num, :height, :width]
+    waves = [128 + 90 * np.sin((x - 2 * t) / 9 + y / 13 + phase) for phase in (0, 2, 4)]
+    frames = np.stack([np.broadcast_to(wave, (num, height, width)) for wave in waves], axis=-1)
+    disc = (y - height / 4 - 2 * t) ** 2 + (x - width / 2) ** 2 < (height / 8) ** 2
+    return np.where(np.broadcast_to(disc, frames.shape[:3])[..., None], 230, frames).astype(np.uint8)
+
+
 def write_foreign(
     path: Path,
     frames: np.ndarray,
@@ -52,22 +62,45 @@ def write_foreign(
     rate: int = 30,
     times_s: Sequence[float] | None = None,
     options: dict[str, str] | None = None,
+    pixel_format: str = "yuv420p",
+    coder: dict[str, str] | None = None,
+    rotation: int | None = None,
+    num_sounds: int = 0,
 ) -> Path:
-    """As other programs write it: 4:2:0, long groups of pictures, possibly a variable rate."""
+    """As other programs write it: 4:2:0, long groups of pictures, possibly a variable rate.
+
+    frames: RGB or RGBA. options, coder: of the container and of the encoder. rotation: degrees counterclockwise that
+    bring the stored picture upright, stated in the header. num_sounds: tracks of silence beside it.
+    """
     with av.open(str(path), "w", options=options or {}) as container:
-        stream = container.add_stream(codec, rate=rate)
+        stream = container.add_stream(codec, rate=rate, options=coder or {})
         assert isinstance(stream, av.VideoStream)
         stream.height, stream.width = frames.shape[1:3]
-        stream.pix_fmt = "yuv420p"
-        stream.codec_context.time_base = Fraction(1, 1000)
+        stream.pix_fmt = pixel_format
+        stream.codec_context.time_base = Fraction(1, rate) if times_s is None else Fraction(1, 1000)
         stream.codec_context.thread_count = 1
+        if rotation is not None:
+            stream.set_display_rotation(rotation)
+        sounds = [container.add_stream("aac", rate=48000) for _ in range(num_sounds)]
+        unit = stream.codec_context.time_base
         times_s = [k / rate for k in range(len(frames))] if times_s is None else times_s
         for pixels, time_s in zip(frames, times_s, strict=True):
-            image = av.VideoFrame.from_ndarray(pixels, format="rgb24")
-            image.pts = round(time_s * 1000)
+            image = av.VideoFrame.from_ndarray(pixels, format="rgba" if pixels.shape[-1] == 4 else "rgb24")
+            image = image.reformat(format=pixel_format)
+            image.pts, image.time_base = round(time_s / unit), unit
             container.mux(stream.encode(image))
+        for sound in sounds:
+            _write_silence(container, sound)
         container.mux(stream.encode())
     return path
+
+
+def _write_silence(container: Any, sound: Any) -> None:
+    for k in range(20):
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame.sample_rate, frame.pts = 48000, 1024 * k
+        container.mux(sound.encode(frame))
+    container.mux(sound.encode())
 
 
 def truncate(path: Path, share: float = 0.5) -> Path:
@@ -78,10 +111,15 @@ def truncate(path: Path, share: float = 0.5) -> Path:
 
 def rotate_header(path: Path) -> Path:
     """Set the display matrix of an mp4 to a quarter turn clockwise, as a phone held upright does."""
+    return set_matrix(path, 0, 1, -1, 0)
+
+
+def set_matrix(path: Path, a: int, b: int, c: int, d: int) -> Path:
+    """Set the display matrix of an mp4: (x, y) goes to (a x + c y, b x + d y)."""
     data = bytearray(path.read_bytes())
-    matrix = data.index(b"tkhd") + 4 + 40
-    turned = (0, 1 << 16, 0, -(1 << 16) & 0xFFFFFFFF, 0, 0, 0, 0, 1 << 30)
-    data[matrix : matrix + 36] = b"".join(value.to_bytes(4, "big") for value in turned)
+    place = data.index(b"tkhd") + 4 + 40
+    values = [value * (1 << 16) & 0xFFFFFFFF for value in (a, b, 0, c, d, 0, 0, 0)] + [1 << 30]
+    data[place : place + 36] = b"".join(value.to_bytes(4, "big") for value in values)
     path.write_bytes(data)
     return path
 

@@ -3,7 +3,7 @@
 A `Sandbox` keeps one child over many files and starts another when it has died. Parent and child speak
 over a socket in messages of JSON and of plain bytes:
 
-    parent  {"path", "config"}                      or {"path"} alone, for what the header says
+    parent  {"place", "config"}                     or {"place"} alone, for what the header says
     child   {"kind": "alive"}                       about once a second while it decodes
             {"kind": "segment", ...} then the mp4   once per segment
             {"kind": "done", "fault", "complaint", "figures"}    null and null, or why the file cannot be used
@@ -26,16 +26,28 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, cast
+from typing import IO, Any, Protocol, cast, runtime_checkable
 
+from genie_lite.data.container import BadVideo
+from genie_lite.data.picture import BadPicture
+from genie_lite.data.place import Place
 from genie_lite.data.segment import IngestConfig, Tally, segments
-from genie_lite.data.video import BadPicture, BadVideo, encode_mp4, probe
+from genie_lite.data.video import probe
 
 SILENCE_S = 60.0
 ALIVE_EVERY_S = 1.0
 PATIENCE_S = 12 * 3600.0  # ten hours of 4K take about half of it on one core
 MEMORY_BYTES = 4 << 30  # for the decoder: enough for 8K with all the frames that H.264 may refer to
 SPOOL_BYTES = 16 << 20
+
+
+@runtime_checkable
+class Spool(Protocol):
+    """A file, in memory or not, that is read here and there."""
+
+    def seek(self, offset: int, whence: int = 0, /) -> int: ...
+    def read(self, size: int = -1, /) -> bytes: ...
+    def close(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -45,7 +57,7 @@ class Encoded:
     The mp4 lies in `spool`, together with those of the other segments of its file.
     """
 
-    spool: IO[bytes]
+    spool: Spool
     start: int
     size: int
     about: dict[str, Any]
@@ -98,19 +110,19 @@ class Sandbox:
     ) -> None:
         self.close()
 
-    def read(self, path: Path) -> Result:
-        """Read one file; whatever is wrong with it is told in the result, which the caller closes."""
+    def read(self, place: Place) -> Result:
+        """Read one video; whatever is wrong with it is told in the result, which the caller closes."""
         spool = tempfile.SpooledTemporaryFile(SPOOL_BYTES, dir=self._folder and str(self._folder))  # noqa: SIM115
-        request = {"path": str(path), "config": self._config.model_dump(mode="json")}
+        request = {"place": place.to_json(), "config": self._config.model_dump(mode="json")}
         result = self._ask(request, cast(IO[bytes], spool))
         if not result.segments:
             spool.close()
         return result
 
-    def read_header(self, path: Path) -> Result:
-        """What one file says of itself, without decoding a frame; the figures are those of `VideoInfo`."""
+    def read_header(self, place: Place) -> Result:
+        """What one video says of itself, without decoding a frame; the figures are those of `VideoInfo`."""
         with tempfile.SpooledTemporaryFile() as nothing:
-            return self._ask({"path": str(path)}, cast(IO[bytes], nothing))
+            return self._ask({"place": place.to_json()}, cast(IO[bytes], nothing))
 
     def _ask(self, request: dict[str, Any], spool: IO[bytes]) -> Result:
         connection = self._connected()
@@ -209,13 +221,13 @@ def _serve(connection: Connection) -> None:
     """The child's life: answer requests until the parent is gone."""
     while True:
         request = json.loads(connection.recv_bytes())
-        path, figures, complaint, fault = Path(request["path"]), {}, None, None
+        place, figures, complaint, fault = Place.from_json(request["place"]), {}, None, None
         try:
             if "config" in request:
                 config = IngestConfig.model_validate(request["config"])
-                complaint = _send_segments(path, config, connection, figures)
+                complaint = _send_segments(place, config, connection, figures)
             else:
-                figures = dataclasses.asdict(probe(path))
+                figures = dataclasses.asdict(probe(place))
         except BadVideo as error:
             fault = error.reason
         except BadPicture as error:
@@ -227,30 +239,25 @@ def _serve(connection: Connection) -> None:
 
 
 def _send_segments(
-    path: Path, config: IngestConfig, connection: Connection, figures: dict[str, Any]
+    place: Place, config: IngestConfig, connection: Connection, figures: dict[str, Any]
 ) -> str | None:
     """Send the segments of a file and fill in its figures, as far as it can be read; returns the complaint."""
     tally, pulse = Tally(), _Pulse(connection)
     try:
-        figures.update(_figures(path, pulse))
-        for segment in segments(path, config, tally, on_frame=pulse):
-            about = {
-                "source_frames": segment.source_frames,
-                "times_s": segment.times_s,
-                "num_frames": len(segment.frames),
-            }
-            mp4 = encode_mp4(segment.frames, config.rate_hz, config.gop, config.crf, config.pixel_format)
-            connection.send_bytes(_pack({"kind": "segment", "about": about}))
+        figures.update(_figures(place, pulse))
+        for segment in segments(place, config, tally, on_frame=pulse):
+            mp4 = segment.encode(config)
+            connection.send_bytes(_pack({"kind": "segment", "about": segment.about()}))
             connection.send_bytes(mp4)
     finally:
-        figures.update(dataclasses.asdict(tally))
+        figures.update(tally.figures())
     return tally.complaint(config)
 
 
-def _figures(path: Path, pulse: "_Pulse") -> dict[str, Any]:
-    info = probe(path)
+def _figures(place: Place, pulse: "_Pulse") -> dict[str, Any]:
+    info = probe(place)
     return {
-        "sha256": _sha256_of(path, pulse),
+        "sha256": _sha256_of(place, pulse),
         "codec": info.codec,
         "height": info.height,
         "width": info.width,
@@ -258,9 +265,9 @@ def _figures(path: Path, pulse: "_Pulse") -> dict[str, Any]:
     }
 
 
-def _sha256_of(path: Path, pulse: "_Pulse") -> str:
+def _sha256_of(place: Place, pulse: "_Pulse") -> str:
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with place.open() as file:
         while block := file.read(1 << 20):
             digest.update(block)
             pulse()

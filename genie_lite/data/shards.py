@@ -4,32 +4,76 @@
     shards.json          format, config, fingerprint, and per shard its sha256 and counts
     manifest.jsonl       one row per source
 
-The layout is WebDataset's, and so is the reader. It does not notice a truncated or altered tar, therefore
-`ShardSet.open` checks every shard against `shards.json`.
+The layout is WebDataset's. Its readers do not notice a truncated or altered tar, therefore `ShardSet.open`
+compares every shard with `shards.json`: one that is missing or not as it says is named in a warning, left out
+and counted, and `strict` stops there. From then on a set does not change: a position in it, its fingerprint and
+its counts hold for as long as it lives. The fingerprint is that of the shards that are used, the same as that of
+a whole set of just these; so a run that was trained on less is never taken for one that was trained on all.
+
+What shows only when a shard is read (a file that changed since, one that was opened with `verify=False`, one
+that lies behind a URL) is a `ShardDamage`. A reader that can go on without the shard decides so by `damage.file`
+alone and puts nothing in its place that depends on when it was found, so that all ranks, all workers and a
+resumed run do the same; others let it stop them.
 """
 
-import hashlib
-import io
 import json
-import os
-import tarfile
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from io import BufferedReader
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
-from webdataset.tariterators import group_by_keys, tar_file_expander
 
+from genie_lite.data.check import expect_size, faults_of
+from genie_lite.data.index import (
+    ADVICE,
+    INDEX_FILE,
+    MANIFEST_FILE,
+    VIDEO,
+    VIDEO_MEMBERS,
+    Index,
+    Shard,
+    fingerprint_of,
+    index_of,
+    load_index,
+    parse_shard,
+    read_index,
+)
+from genie_lite.data.remote import Cache, Remote
+from genie_lite.data.tar import Fault, Record, RecordWriter, read_records
+from genie_lite.data.transport import path_of
 from genie_lite.data.video import read_frames
 from genie_lite.errors import UserError
-from genie_lite.files import sha256_of
 
-FORMAT = 1
-INDEX_FILE = "shards.json"
-MANIFEST_FILE = "manifest.jsonl"
+__all__ = [
+    "INDEX_FILE",
+    "MANIFEST_FILE",
+    "Cache",
+    "Record",
+    "Sample",
+    "Shard",
+    "ShardDamage",
+    "ShardSet",
+    "ShardWriter",
+    "index_of",
+    "parse_shard",
+    "read_index",
+]
+
+NUM_NAMED = 5  # of the shards that are left out, in the warning
+
+
+class ShardDamage(UserError):
+    """A shard that cannot be used, found when it was read. file: its name; reason: a few words."""
+
+    def __init__(self, message: str, file: str = "", reason: str = "") -> None:
+        super().__init__(message)
+        self.file, self.reason = file, reason
 
 
 @dataclass(frozen=True)
@@ -45,31 +89,13 @@ class Sample:
         return read_frames(self.mp4, indices)
 
 
-@dataclass(frozen=True)
-class Shard:
-    """An entry of `shards.json`. lengths: frames of each sample, in the order of the tar."""
-
-    file: str
-    split: str
-    sha256: str
-    samples: int
-    frames: int
-    bytes: int
-    lengths: tuple[int, ...]
-
-
 class ShardWriter:
-    """Writes one shard; the file appears under its name only when it is complete.
-
-    The same samples give the same bytes: no times, no owners.
-    """
+    """Writes one shard; see `RecordWriter` for what holds when it fails."""
 
     def __init__(self, folder: Path, split: str, number: int) -> None:
-        self._split = split
-        self._path = folder / f"{split}-{number:06d}.tar"
-        self._unfinished = folder / f".{self._path.name}.tmp"
+        self._split, self._file = split, f"{split}-{number:06d}.tar"
+        self._records = RecordWriter(folder / self._file)
         self._lengths: list[int] = []
-        self._tar: tarfile.TarFile | None = None
 
     def __len__(self) -> int:
         """Samples written so far."""
@@ -82,82 +108,103 @@ class ShardWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Drop what was not completed."""
-        if self._tar is not None:
-            self._tar.close()
-        self._unfinished.unlink(missing_ok=True)
+        self._records.drop()
 
     def add(self, sample: Sample) -> None:
-        """Append one sample."""
-        if self._tar is None:
-            self._tar = tarfile.open(self._unfinished, "w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
-        self._add_file(self._tar, f"{sample.key}.mp4", sample.mp4)
-        self._add_file(self._tar, f"{sample.key}.json", json.dumps(sample.meta, sort_keys=True).encode())
-        self._lengths.append(sample.meta["num_frames"])
+        """Append one sample of video.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        meta = json.dumps(sample.meta, sort_keys=True).encode()
+        self.add_members(sample.key, {"mp4": sample.mp4, "json": meta}, sample.meta["num_frames"])
+
+    def add_members(self, key: str, members: Mapping[str, bytes], num_frames: int) -> None:
+        """Append one sample of any kind: its files by suffix, `json` (which states `num_frames`) among them.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        self._records.add(key, members)
+        self._lengths.append(num_frames)
 
     def close(self) -> Shard | None:
-        """Complete the shard; None, and no file, when nothing was added."""
-        if self._tar is None:
+        """Complete the shard; None, and no file, when nothing was added.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        done = self._records.close()
+        if done is None:
             return None
-        self._tar.close()
-        sha256 = sha256_of(self._unfinished)
-        size = self._unfinished.stat().st_size
-        with self._unfinished.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(self._unfinished, self._path)
-        return Shard(
-            file=self._path.name,
-            split=self._split,
-            sha256=sha256,
-            samples=len(self._lengths),
-            frames=sum(self._lengths),
-            bytes=size,
-            lengths=tuple(self._lengths),
-        )
-
-    @staticmethod
-    def _add_file(tar: tarfile.TarFile, name: str, data: bytes) -> None:
-        entry = tarfile.TarInfo(name)
-        entry.size = len(data)
-        tar.addfile(entry, io.BytesIO(data))
-
-
-def index_of(shards: list[Shard], config: dict[str, Any]) -> dict[str, Any]:
-    """The content of `shards.json`."""
-    return {
-        "format": FORMAT,
-        "config": config,
-        "fingerprint": _fingerprint(shards),
-        "shards": [asdict(shard) for shard in shards],
-    }
+        sha256, size = done
+        lengths = tuple(self._lengths)
+        return Shard(self._file, self._split, sha256, len(lengths), sum(lengths), size, lengths)
 
 
 @dataclass(frozen=True)
 class ShardSet:
-    """A finished folder of shards.
+    """Finished shards, here or behind a URL.
 
-    config: of the ingest that made it. fingerprint: changes with any byte of any shard.
+    folder: where they are; of a URL, where they come to be. config: of what made them. fingerprint: changes with
+    any byte of any of `shards`, and with their number. skipped: (file, reason) of the shards that cannot be used.
+    kind, members: `video`, or what else the index states. remote: where they are fetched from.
     """
 
     folder: Path
     config: dict[str, Any]
     fingerprint: str
     shards: tuple[Shard, ...]
+    skipped: tuple[tuple[str, str], ...] = ()
+    kind: str = VIDEO
+    members: tuple[str, ...] = VIDEO_MEMBERS
+    remote: Remote | None = None
 
     @classmethod
-    def open(cls, folder: Path, *, verify: bool = True) -> "ShardSet":
+    def open(
+        cls,
+        place: Path | str,
+        *,
+        verify: bool = True,
+        strict: bool = False,
+        kind: str | None = VIDEO,
+        cache: Cache | None = None,
+    ) -> "ShardSet":
         """Read `shards.json` and compare every shard with it.
 
         Args:
-            folder: as written by `ingest`.
-            verify: hash every shard (about a second per gigabyte); False compares sizes only.
+            place: a folder as written by `ingest`, or where one lies: a URL that fsspec knows, or `pipe:` and a
+                command (see `transport`). It must come from the user: a command is run.
+            verify: read every shard, two seconds of CPU per gigabyte the first time (see `check`); behind a URL ask
+                for its size. False compares the sizes of files only, and behind a URL nothing.
+            strict: stop at a shard that cannot be used, instead of a warning.
+            kind: of the samples wanted, None for any.
+            cache: where shards behind a URL are kept.
 
         Raises:
-            UserError: no finished shards here, another format, or a shard that is missing or altered.
+            UserError: no finished shards here, another format or kind, no shard that can be used, or any that
+                cannot in `strict`; a URL that cannot be reached.
         """
-        config, shards = read_index(folder)
-        for shard in shards:
-            _check(folder / shard.file, shard, verify)
-        return cls(folder, config, _fingerprint(shards), tuple(shards))
+        folder, remote = path_of(place), None
+        if folder is None:
+            remote = Remote(str(place), cache or Cache.default())
+            folder, index = remote.folder, remote.index()
+        else:
+            index = load_index(folder)
+        if kind is not None and index.kind != kind:
+            raise UserError(f"{place}: holds {index.kind}, expected {kind}")
+        if remote is not None:
+            faults = remote.faults(index.shards, index.members) if verify else [None] * len(index.shards)
+        else:
+            faults = faults_of(folder, index, verify=verify)
+        found = list(zip(index.shards, faults, strict=True))
+        whole = tuple(shard for shard, fault in found if fault is None)
+        skipped = tuple((shard.file, fault) for shard, fault in found if fault is not None)
+        if skipped:
+            _tell(str(place), index, skipped, len(whole), strict)
+        return cls(
+            folder, index.config, fingerprint_of(whole), whole, skipped, index.kind, index.members, remote
+        )
 
     @property
     def frame_hw(self) -> tuple[int, int]:
@@ -168,6 +215,11 @@ class ShardSet:
     def rate_hz(self) -> float:
         """Frames per second of every sample."""
         return float(self.config["rate_hz"])
+
+    @property
+    def place(self) -> str:
+        """Folder or URL, as it is shown."""
+        return str(self.folder) if self.remote is None else self.remote.url
 
     def of(self, split: str) -> tuple[Shard, ...]:
         """The shards of one split."""
@@ -191,74 +243,71 @@ class ShardSet:
         return sum(max(0, length - span + 1) for shard in self.of(split) for length in shard.lengths)
 
     def samples(self, split: str) -> Iterator[Sample]:
-        """All samples of a split in the order of writing; one shard at a time is in memory."""
+        """All samples of a split in the order of writing; one shard at a time is in memory. Raises as `read`."""
         for shard in self.of(split):
             yield from self.read(shard)
 
     def read(self, shard: Shard) -> list[Sample]:
-        """The samples of one shard.
+        """The samples of one shard of video.
 
         Raises:
-            UserError: it no longer holds what `shards.json` says.
+            ShardDamage: it is not what `shards.json` says, as far as members and counts tell; behind a URL, or
+                where it comes from there, in any byte.
+            UserError: it cannot be fetched.
         """
-        path = self.folder / shard.file
+        return [Sample(record.key, record.members["mp4"], record.meta) for record in self.records(shard)]
+
+    def records(self, shard: Shard) -> list[Record]:
+        """The samples of one shard of any kind; raises as `read`."""
+        with self.open_shard(shard) as file, self._reading(shard):
+            return list(read_records(file, self.members, shard.lengths))
+
+    def open_shard(self, shard: Shard) -> BufferedReader:
+        """The tar of one shard, fetched if need be, to read or to map into memory; raises as `read`.
+
+        An open file stays whole when a full cache lets go of it.
+        """
+        with self._reading(shard):
+            if self.remote is not None:
+                return self.remote.open(shard, self.members)
+            expect_size(self.folder / shard.file, shard)
+            return (self.folder / shard.file).open("rb")
+
+    def manifest(self) -> Path | None:
+        """The manifest, fetched if need be; None where the shards came without."""
+        if self.remote is not None:
+            return self.remote.manifest()
+        path = self.folder / MANIFEST_FILE
+        return path if path.is_file() else None
+
+    def without(self, damage: ShardDamage) -> "ShardSet":
+        """The set less a shard that turned out to be damaged, as if that had been known when it was opened."""
+        shards = tuple(shard for shard in self.shards if shard.file != damage.file)
+        skipped = (*self.skipped, (damage.file, damage.reason))
+        return replace(self, shards=shards, skipped=skipped, fingerprint=fingerprint_of(shards))
+
+    @contextmanager
+    def _reading(self, shard: Shard) -> Iterator[None]:
         try:
-            found = list(_read_tar(path))
-        except (OSError, tarfile.TarError, ValueError) as error:
-            raise UserError(f"{path}: cannot be read ({error}); {ADVICE}") from error
-        if tuple(sample.meta.get("num_frames") for sample in found) != shard.lengths:
-            raise UserError(f"{path}: {len(found)} whole samples, expected {shard.samples}; {ADVICE}")
-        return found
+            yield
+        except (Fault, OSError) as error:
+            where = self.folder / shard.file if self.remote is None else f"{self.place}: {shard.file}"
+            message = f"{where}: cannot be used ({error}); {ADVICE}"
+            raise ShardDamage(message, shard.file, str(error)) from error
 
 
-ADVICE = "copy the shards again, or delete the folder and ingest again"
-
-
-def read_index(folder: Path) -> tuple[dict[str, Any], list[Shard]]:
-    """Configuration and shards as `shards.json` states them, unchecked.
-
-    Raises:
-        UserError: no finished shards here, or another format.
-    """
-    path = folder / INDEX_FILE
-    if not path.is_file():
-        raise UserError(f"{folder}: no finished shards here ({INDEX_FILE} is missing); run genie-lite ingest")
-    try:
-        tree = json.loads(path.read_text())
-        if tree["format"] != FORMAT:
-            raise UserError(f"{path}: format {tree['format']}, this version reads {FORMAT}; ingest again")
-        shards = [parse_shard(line) for line in tree["shards"]]
-        config = dict(tree["config"])
-    except UserError:
-        raise
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: not an index of shards ({error!r}); {ADVICE}") from error
-    return config, shards
-
-
-def parse_shard(line: dict[str, Any]) -> Shard:
-    """A shard from its plain form, `dataclasses.asdict`."""
-    return Shard(**dict(line, lengths=tuple(line["lengths"])))
-
-
-def _read_tar(path: Path) -> Iterator[Sample]:
-    with path.open("rb") as file:
-        files = tar_file_expander([{"url": str(path), "stream": file}])
-        for sample in group_by_keys(files):
-            if not {"mp4", "json"} <= sample.keys():
-                raise ValueError(f"sample {sample['__key__']} lacks its mp4 or its json")
-            yield Sample(sample["__key__"], sample["mp4"], json.loads(sample["json"]))
-
-
-def _check(path: Path, shard: Shard, verify: bool) -> None:
-    if not path.is_file():
-        raise UserError(f"{path}: missing; {ADVICE}")
-    size = path.stat().st_size
-    if size != shard.bytes:
-        raise UserError(f"{path}: {size} bytes, {INDEX_FILE} says {shard.bytes}; {ADVICE}")
-    if verify and sha256_of(path) != shard.sha256:
-        raise UserError(f"{path}: does not match its sha256 in {INDEX_FILE}; {ADVICE}")
-
-
-def _fingerprint(shards: list[Shard]) -> str:
-    return hashlib.sha256("".join(shard.sha256 for shard in shards).encode()).hexdigest()
+def _tell(
+    place: str, index: Index, skipped: tuple[tuple[str, str], ...], num_whole: int, strict: bool
+) -> None:
+    named = "; ".join(f"{file}: {reason}" for file, reason in skipped[:NUM_NAMED])
+    rest = f"; and {len(skipped) - NUM_NAMED} more" if len(skipped) > NUM_NAMED else ""
+    what = f"{place}: {len(skipped)} of {len(index.shards)} shards cannot be used ({named}{rest})"
+    if strict or not num_whole:
+        raise UserError(f"{what}; {ADVICE}")
+    gone = {file for file, _ in skipped}
+    lost = sum(shard.samples for shard in index.shards if shard.file in gone)
+    total = sum(shard.samples for shard in index.shards)
+    warnings.warn(
+        f"{what} and are left out: {lost} of {total} samples; to have them back, copy those shards again",
+        stacklevel=3,
+    )

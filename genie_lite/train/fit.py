@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from genie_lite.artifact import Artifact, is_finished, read_artifact
 from genie_lite.config import change
+from genie_lite.data.mixture import Corpora
 from genie_lite.data.shards import ShardSet
 from genie_lite.errors import UserError
 from genie_lite.files import read_json, write_json
@@ -34,7 +35,7 @@ WITHOUT_EFFECT = {"val_every", "val_clips", "log_every", "checkpoint_every", "ca
 def fit(
     stage: StageName,
     config: StageConfig,
-    shards: ShardSet,
+    shards: ShardSet | Corpora[Any],
     run: Path,
     *,
     seed: int,
@@ -47,7 +48,7 @@ def fit(
     Args:
         stage: which of the three.
         config: of that stage.
-        shards: the ingested video.
+        shards: the ingested video, of one corpus or several; the dynamics model takes token shards, too.
         run: folder of the whole run; the stage's own is `run / stage`, its parents' lie beside it.
         seed: of weights, data order and every step's randomness.
         wandb: where numbers go beside metrics.jsonl.
@@ -82,15 +83,15 @@ def fit(
     return Session(stage, config, shards, run, parents, seed).train(wandb, dict(trainer or {}), recipe_text)
 
 
-def _check_frames(config: StageConfig, shards: ShardSet) -> None:
+def _check_frames(config: StageConfig, shards: ShardSet | Corpora[Any]) -> None:
     if not isinstance(config, DynamicsStage) and config.model.frame_hw != shards.frame_hw:
         raise UserError(
-            f"{shards.folder}: frames (height, width) are {shards.frame_hw} pixels, but model.frame_hw is "
+            f"{shards.place}: frames (height, width) are {shards.frame_hw} pixels, but model.frame_hw is "
             f"{config.model.frame_hw}; make them equal"
         )
 
 
-def origin_of(config: StageConfig, shards: ShardSet, seed: int) -> dict[str, Any]:
+def origin_of(config: StageConfig, shards: ShardSet | Corpora[Any], seed: int) -> dict[str, Any]:
     """What a stage is trained from, its parents left out, as plain data."""
     return {**json.loads(config.model_dump_json()), "seed": seed, "shards": shards.fingerprint}
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from genie_lite.artifact import Artifact, read_artifact, write_artifact
+from genie_lite.data.mixture import Corpora
 from genie_lite.data.shards import ShardSet
 from genie_lite.errors import UserError
 from genie_lite.train.callbacks import (
@@ -67,7 +68,7 @@ class Session:
         self,
         stage: StageName,
         config: StageConfig,
-        shards: ShardSet,
+        shards: ShardSet | Corpora[Any],
         run: Path,
         parents: Mapping[str, Artifact],
         seed: int,

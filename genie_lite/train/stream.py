@@ -4,17 +4,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-import torch.distributed
-
-from genie_lite.data.loader import Clip, LoaderConfig, train_loader, validation_clips
+from genie_lite.data.clip import Clip, TokenClip
+from genie_lite.data.loader import LoaderConfig, train_loader, validation_clips
+from genie_lite.data.mixture import Corpora, Corpus
 from genie_lite.data.shards import ShardSet
+from genie_lite.data.token_shards import TokenShards
+from genie_lite.data.token_windows import token_loader, validation_tokens
 from genie_lite.errors import UserError
 from genie_lite.models.lam import load_lam
 from genie_lite.models.tokenizer import load_tokenizer
-from genie_lite.progress import Bar
+from genie_lite.progress import bar
 from genie_lite.train.config import TrainConfig
 from genie_lite.train.framework import L
-from genie_lite.train.tokens import TokenClip, TokenLoader, TokenWindows, spread, write_tokens
+from genie_lite.train.tokens import tokenize
 
 
 @runtime_checkable
@@ -23,18 +25,18 @@ class StatefulLoader(Protocol):
 
     def __iter__(self) -> Iterator[Any]: ...
     def state_dict(self) -> dict[str, Any]: ...
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None: ...
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> None: ...
 
 
 class Stream:
-    """As many batches of an endless loader as a run takes, with the position of every process.
+    """As many batches of an endless loader as a run takes.
 
-    It has a length because Lightning fetches one batch ahead of a loader without, and loses it on
-    resume; and it gathers all positions because Lightning stores only those of process 0.
+    It has a length because Lightning fetches one batch ahead of a loader without, and loses it on resume. Lightning
+    stores the state of process 0 alone, which is enough: a position counts what all processes have taken together.
     """
 
-    def __init__(self, loader: StatefulLoader, length: int, rank: int, world_size: int) -> None:
-        self._loader, self._length, self._rank, self._world_size = loader, length, rank, world_size
+    def __init__(self, loader: StatefulLoader, length: int) -> None:
+        self._loader, self._length = loader, length
 
     def __len__(self) -> int:
         return self._length
@@ -43,43 +45,42 @@ class Stream:
         return iter(self._loader)
 
     def state_dict(self) -> dict[str, Any]:
-        """The positions of all processes; every process must call it at the same step."""
-        own = self._loader.state_dict()
-        if self._world_size == 1:
-            return {"ranks": [own]}
-        states: list[dict[str, Any]] = [{} for _ in range(self._world_size)]
-        torch.distributed.all_gather_object(states, own)
-        return {"ranks": states}
+        """The position, the same in every process."""
+        return self._loader.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go to this process's position.
+        """Go to a position, saved by however many processes.
 
         Raises:
-            UserError: the checkpoint is of another number of processes.
+            UserError: it is one in other data.
         """
-        found = len(state_dict["ranks"])
-        if found != self._world_size:
-            raise UserError(
-                f"last.ckpt: written by {found} processes, this run has {self._world_size}; "
-                f"resume with trainer.devices={found}, or delete the stage's folder to begin again"
-            )
-        self._loader.load_state_dict(state_dict["ranks"][self._rank])
+        try:
+            self._loader.load_state_dict(state_dict)
+        except UserError as error:
+            raise UserError(f"last.ckpt: {error}") from error
 
 
 class ClipData(L.LightningDataModule):
     """Clips of frames, for the tokenizer and the latent action model."""
 
-    def __init__(self, shards: ShardSet, train: TrainConfig, seed: int) -> None:
+    def __init__(
+        self,
+        shards: ShardSet | Corpora[ShardSet],
+        train: TrainConfig,
+        seed: int,
+        *,
+        strict: bool = False,
+    ) -> None:
         super().__init__()
-        self._shards, self._train, self._seed = shards, train, seed
+        self._shards, self._train, self._seed, self._strict = shards, train, seed, strict
 
     def train_dataloader(self) -> Stream:
         assert self.trainer is not None
         rank, world_size, batch = _share(self.trainer, self._train)
         same = {name: getattr(self._train, name) for name in ("clip_frames", "num_workers", "cache_gb")}
-        config = LoaderConfig.model_validate({"batch": batch, **same})
+        config = LoaderConfig.model_validate({"batch": batch, "strict": self._strict, **same})
         loader = train_loader(self._shards, config, self._seed, rank=rank, world_size=world_size)
-        return Stream(loader, self._train.steps * self._train.accumulate, rank, world_size)
+        return Stream(loader, self._train.steps * self._train.accumulate)
 
     def validation_clips(self) -> Sequence[Clip]:
         """Clips of held-out sources, always the same."""
@@ -87,38 +88,92 @@ class ClipData(L.LightningDataModule):
 
 
 class TokenData(L.LightningDataModule):
-    """Windows of tokens and codes, for the dynamics model."""
+    """Windows of tokens and codes, for the dynamics model: of video, tokenised first, or of ready token shards."""
 
     def __init__(
-        self, shards: ShardSet, run: Path, parents: Mapping[str, str], train: TrainConfig, seed: int
+        self,
+        shards: ShardSet | TokenShards | Corpora[ShardSet] | Corpora[TokenShards],
+        run: Path,
+        parents: Mapping[str, str],
+        train: TrainConfig,
+        seed: int,
+        *,
+        strict: bool = False,
     ) -> None:
-        """Prepare to make and read `run / "tokens"`; `parents` are the sha256 of tokenizer and lam."""
+        """Prepare to read token shards; those of video are kept in `run / "tokens"`.
+
+        Args:
+            shards: of video or of tokens.
+            run: where the tokenizer and the latent action model are.
+            parents: the sha256 of their weights.
+            train: of the stage.
+            seed: of the order.
+            strict: stop where something cannot be read any more.
+
+        Raises:
+            UserError: ready tokens that are not those of the parents.
+        """
         super().__init__()
-        self._shards, self._run, self._parents, self._train, self._seed = shards, run, parents, train, seed
+        self._run, self._parents, self._train, self._seed = run, parents, train, seed
+        self._strict = strict
+        self._corpora: Corpora[ShardSet | TokenShards] = Corpora.of(shards)
+        self._tokens: Corpora[TokenShards] | None = None
+        for corpus in self._corpora.parts:
+            if isinstance(corpus.shards, TokenShards):
+                corpus.shards.expect(parents, run)
 
     def prepare_data(self) -> None:
-        """Make what is missing of the tokens; Lightning lets one process do it and the others wait."""
+        """Make what is missing of the run's own tokens; Lightning lets one process do it and the others wait."""
+        videos = [
+            (corpus.shards, folder)
+            for corpus, folder in zip(self._corpora.parts, self._folders(), strict=True)
+            if isinstance(corpus.shards, ShardSet)
+        ]
+        if not videos:
+            return
         assert self.trainer is not None
         device = self.trainer.strategy.root_device
         tokenizer = load_tokenizer(self._run / "tokenizer").to(device)
         lam = load_lam(self._run / "lam").to(device)
-        bar = Bar("tokens", len(self._shards.shards))
-        write_tokens(self._run / "tokens", self._shards, tokenizer, lam, self._parents, bar.show)
-        bar.close()
+        for shards, folder in videos:
+            with bar("tokens") as show:
+                tokenize(shards, tokenizer, lam, folder, self._parents, show)
 
     def train_dataloader(self) -> Stream:
         assert self.trainer is not None
         rank, world_size, batch = _share(self.trainer, self._train)
-        loader = TokenLoader(self._windows("train"), batch, self._seed, rank=rank, world_size=world_size)
-        return Stream(loader, self._train.steps * self._train.accumulate, rank, world_size)
+        loader = token_loader(
+            self._opened(),
+            self._train.clip_frames,
+            batch,
+            self._seed,
+            rank=rank,
+            world_size=world_size,
+            num_workers=self._train.num_workers,
+            strict=self._strict,
+        )
+        return Stream(loader, self._train.steps * self._train.accumulate)
 
     def validation_clips(self) -> Sequence[TokenClip]:
         """Windows of held-out sources, always the same."""
-        windows = self._windows("test")
-        return [windows.read([window]) for window in spread(len(windows), self._train.val_clips)]
+        return validation_tokens(self._opened(), self._train.clip_frames, self._train.val_clips)
 
-    def _windows(self, split: str) -> TokenWindows:
-        return TokenWindows(self._run / "tokens", self._shards, self._parents, split, self._train.clip_frames)
+    def _opened(self) -> Corpora[TokenShards]:
+        """The token shards of every corpus, once they are made."""
+        if self._tokens is None:
+            parts: list[Corpus[TokenShards]] = []
+            for corpus, folder in zip(self._corpora.parts, self._folders(), strict=True):
+                shards = corpus.shards
+                if isinstance(shards, ShardSet):
+                    shards = TokenShards.open(folder, self._parents, run=self._run, strict=self._strict)
+                parts.append(Corpus(shards, corpus.weight))
+            self._tokens = Corpora(tuple(parts))
+        return self._tokens
+
+    def _folders(self) -> list[Path]:
+        """Where the run keeps the tokens of each corpus, if they are its own."""
+        own, num = self._run / "tokens", len(self._corpora.parts)
+        return [own] if num == 1 else [own / f"{number:03d}" for number in range(num)]
 
 
 def _share(trainer: L.Trainer, train: TrainConfig) -> tuple[int, int, int]:

@@ -1,241 +1,280 @@
-"""The training data of the dynamics stage: every frame's tokens and every transition's code, made once.
+"""Video shards to token shards: every frame's tokens and every transition's code, made once (`data/token_shards.py`).
 
-    tokens/train-000000.tokens.npy   uint16 [frames, n]   row j: the tokens of frame j of the shard
-    tokens/train-000000.codes.npy    uint16 [frames]      row j: the code of frame j -> frame j + 1
-    tokens/train-000000.json         what they were made from, by which weights; written last
-
-The last frame of a shot has no transition: its row holds NO_CODE and no window ever reads it. A record
-whose shard, tokenizer or latent action model has changed is made again.
+Each shard is written whole or not at all, with a record of what it was made from beside it; `shards.json` comes last
+and takes the records' place. Whatever stops the work, the next call goes on with the next shard; and where a video
+shard, the tokenizer or the latent action model has changed, what was made from the old one is made again.
 """
 
-import functools
-import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import json
+import logging
+import re
+import tarfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int
 from torch import Tensor
 
-from genie_lite.data.loader import to_frames
-from genie_lite.data.shards import Shard, ShardSet
+from genie_lite.data.check import faults_of
+from genie_lite.data.clip import TokenClip, to_frames
+from genie_lite.data.index import INDEX_FILE, Index, Shard, index_of, load_index, parse_shard
+from genie_lite.data.shards import Sample, ShardDamage, ShardSet, ShardWriter
+from genie_lite.data.token_shards import KIND, NO_CODE, Origin, npy
 from genie_lite.errors import UserError
-from genie_lite.files import read_json, write_bytes, write_json
+from genie_lite.files import read_json, write_json
 from genie_lite.models.lam import LatentActionModel
 from genie_lite.models.tokenizer import VideoTokenizer
 
-FORMAT = 1
-NO_CODE = 2**16 - 1
-OPEN_FILES = 128  # memory-mapped shards kept open, far below the usual limit of 1024 per process
+__all__ = ["NO_CODE", "TokenClip", "TokenizeSummary", "encode_shot", "tokenize"]
+
+log = logging.getLogger(__name__)
+
+_OUR_NAME = re.compile(r"-\d{6,}\.tar")  # behind the split, as `ShardWriter` names shards
+_RECORDS = ".*.made.json"
 
 
 @dataclass(frozen=True)
-class TokenClip:
-    """A batch of token windows. Row k of `codes` is the code of frame k -> k + 1."""
+class TokenizeSummary:
+    """What `tokenize` did.
 
-    tokens: Int[Tensor, "b t n"]
-    codes: Int[Tensor, "b k"]
+    made: shards written by this call. kept: shards that were valid already. damaged: video shards that could not be
+    read and were left out. samples, frames: of all token shards that there are now. tokens_per_frame, has_codes: of
+    each frame.
+    """
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> "TokenClip":
-        """The same batch on another device."""
-        return TokenClip(
-            self.tokens.to(device, non_blocking=non_blocking),
-            self.codes.to(device, non_blocking=non_blocking),
-        )
+    made: int
+    kept: int
+    damaged: int
+    samples: int
+    frames: int
+    tokens_per_frame: int
+    has_codes: bool
 
 
-def write_tokens(
-    folder: Path,
+def tokenize(
     shards: ShardSet,
     tokenizer: VideoTokenizer,
-    lam: LatentActionModel,
+    lam: LatentActionModel | None,
+    out: Path,
     parents: Mapping[str, str],
-    progress: Callable[[int], None] | None = None,
-) -> int:
-    """Tokenise every shard that has no valid record yet; safe to stop and call again.
+    progress: Callable[[int, int], None] | None = None,
+) -> TokenizeSummary:
+    """Write the token shards of video shards, all splits; do what is missing of that.
 
     Args:
-        folder: where the records go.
-        shards: what to tokenise, all splits.
+        shards: what to tokenise.
         tokenizer: in evaluation mode, on the device to compute on.
-        lam: likewise.
-        parents: sha256 of the weights of `tokenizer` and `lam`, kept in every record.
-        progress: called with the number of shards that are done.
+        lam: likewise; without it there are no codes.
+        out: the folder of token shards: a new one, or one that holds nothing else.
+        parents: sha256 of the weights, of `tokenizer` and, if it is given, of `lam`.
+        progress: called with the number of shards that are done, and of all.
 
-    Returns:
-        How many shards were tokenised by this call.
+    Raises:
+        UserError: another kind of shards is in the folder, too many codes, no shard can be read, or writing fails.
     """
-    if max(tokenizer.num_codes, lam.num_codes) > NO_CODE:
-        raise UserError(
-            f"{folder}: a token is stored in 16 bits; choose a codebook of at most {NO_CODE} codes"
-        )
-    num_made = 0
-    for number, shard in enumerate(shards.shards):
-        if not _is_valid(folder, shard, parents):
-            _write_shard(folder, shards, shard, tokenizer, lam, parents)
-            num_made += 1
+    work = _Work(shards, tokenizer, lam, out, parents)
+    kept = work.take_stock()
+    done: dict[str, Shard] = {}
+    num_damaged = 0
+    for number, (name, shard) in enumerate(work.named.items()):
+        try:
+            done[name] = kept[name] if name in kept else work.write(name, shard)
+        except ShardDamage as error:
+            log.warning("%s; left out of the tokens", error)
+            num_damaged += 1
         if progress is not None:
-            progress(number + 1)
-    return num_made
-
-
-def _write_shard(
-    folder: Path,
-    shards: ShardSet,
-    shard: Shard,
-    tokenizer: VideoTokenizer,
-    lam: LatentActionModel,
-    parents: Mapping[str, str],
-) -> None:
-    tokens, codes = [], []
-    for sample in shards.read(shard):
-        frames = to_frames(sample.frames()).to(next(tokenizer.parameters()).device)
-        shot_tokens, shot_codes = encode_shot(frames, tokenizer, lam)
-        tokens.append(shot_tokens)
-        codes.append(shot_codes)
-    record = _record_path(folder, shard)
-    record.unlink(missing_ok=True)  # a stale record must not vouch for new arrays
-    write_bytes(_tokens_path(folder, shard), _npy(np.concatenate(tokens)))
-    write_bytes(_codes_path(folder, shard), _npy(np.concatenate(codes)))
-    write_json(record, _origin(shard, parents))
+            progress(number + 1, len(work.named))
+    if not done:
+        raise UserError(f"{shards.place}: none of the {len(work.named)} shards can be read; copy them again")
+    work.finish(list(done.values()))
+    return TokenizeSummary(
+        made=len(done.keys() - kept.keys()),
+        kept=len(done.keys() & kept.keys()),
+        damaged=num_damaged,
+        samples=sum(shard.samples for shard in done.values()),
+        frames=sum(shard.frames for shard in done.values()),
+        tokens_per_frame=tokenizer.num_tokens,
+        has_codes=lam is not None,
+    )
 
 
 @torch.inference_mode()
 def encode_shot(
-    frames: Tensor, tokenizer: VideoTokenizer, lam: LatentActionModel
-) -> tuple[np.ndarray, np.ndarray]:
-    """Tokens `t n` and codes `t` of one shot `t c h w` in [0, 1]; the last code is NO_CODE."""
+    frames: Tensor, tokenizer: VideoTokenizer, lam: LatentActionModel | None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Tokens `t n` and codes `t` of one shot `t c h w` in [0, 1]; the last code is NO_CODE; none without a lam."""
     tokens = tokenizer.encode(frames[None]).index[0].cpu().numpy().astype(np.uint16)
+    if lam is None:
+        return tokens, None
     codes = np.full(len(frames), NO_CODE, dtype=np.uint16)
     if len(frames) > 1:
         codes[:-1] = lam.encode(frames[None]).index[0].cpu().numpy()
     return tokens, codes
 
 
-class TokenWindows:
-    """All windows of `clip_frames` consecutive frames that lie within one shot, numbered from 0."""
+@dataclass(frozen=True)
+class _Made:
+    """A token shard, and what it was made from: the sha256 of the weights and of the video shard."""
+
+    shard: Shard
+    made_from: dict[str, Any]
+
+
+class _Work:
+    """One folder of token shards in the making."""
 
     def __init__(
-        self, folder: Path, shards: ShardSet, parents: Mapping[str, str], split: str, clip_frames: int
+        self,
+        shards: ShardSet,
+        tokenizer: VideoTokenizer,
+        lam: LatentActionModel | None,
+        out: Path,
+        parents: Mapping[str, str],
     ) -> None:
-        """Open what `write_tokens` wrote for one split, with the same parents.
-
-        Raises:
-            UserError: a shard has no valid tokens, or no shot is long enough.
-        """
-        self.clip_frames = clip_frames
-        self._files: list[tuple[Path, Path]] = []
-        self._file_of: list[int] = []  # of each shot
-        self._row_of: list[int] = []  # of each shot's first frame, in its file
-        counts: list[int] = []  # windows of each shot
-        for shard in shards.of(split):
-            if not _is_valid(folder, shard, parents):
-                raise UserError(f"{folder}: no valid tokens for {shard.file}; run the dynamics stage again")
-            row = 0
-            for length in shard.lengths:
-                if length >= clip_frames:
-                    self._file_of.append(len(self._files))
-                    self._row_of.append(row)
-                    counts.append(length - clip_frames + 1)
-                row += length
-            self._files.append((_tokens_path(folder, shard), _codes_path(folder, shard)))
-        if not counts:
+        if max(tokenizer.num_codes, 0 if lam is None else lam.num_codes) > NO_CODE:
             raise UserError(
-                f"{folder}: no shot of split '{split}' has {clip_frames} frames; "
-                "lower dynamics.train.clip_frames or ingest longer shots"
+                f"{out}: a token is stored in 16 bits; choose a codebook of at most {NO_CODE} codes"
             )
-        self._ends = np.cumsum(counts)
-        self._map = functools.lru_cache(maxsize=OPEN_FILES)(functools.partial(np.load, mmap_mode="r"))
-
-    def __len__(self) -> int:
-        return int(self._ends[-1])
-
-    def read(self, windows: Sequence[int]) -> TokenClip:
-        """The given windows as one batch."""
-        pairs = [self._read_one(window) for window in windows]
-        tokens, codes = (
-            torch.from_numpy(np.stack(rows).astype(np.int64)) for rows in zip(*pairs, strict=True)
+        self.named = _named(shards)
+        self._shards, self._tokenizer, self._lam, self._out = shards, tokenizer, lam, out
+        self._origin = Origin(
+            parents={name: parents[name] for name in ("tokenizer", *(["lam"] if lam else []))},
+            num_tokens=tokenizer.num_tokens,
+            source=shards.place,
+            shards={name: shard.sha256 for name, shard in self.named.items()},
         )
-        return TokenClip(tokens=tokens, codes=codes)
 
-    def _read_one(self, window: int) -> tuple[np.ndarray, np.ndarray]:
-        shot = int(np.searchsorted(self._ends, window, side="right"))
-        first = self._row_of[shot] + window - (int(self._ends[shot - 1]) if shot else 0)
-        tokens, codes = self._files[self._file_of[shot]]
-        last = first + self.clip_frames
-        return self._map(tokens)[first:last], self._map(codes)[first : last - 1]
+    def take_stock(self) -> dict[str, Shard]:
+        """The shards of an earlier call that are still what is wanted; the others are removed."""
+        self._out.mkdir(parents=True, exist_ok=True)
+        indexed, recorded = self._indexed(), self._recorded()
+        found = indexed | recorded
+        self._expect_no_others(found.keys())
+        for path in self._out.glob(".*.tmp"):  # what a kill left half written
+            path.unlink()
+        kept = self._whole([made.shard for name, made in found.items() if self._is_wanted(name, made)])
+        if not recorded and kept.keys() == indexed.keys() == self.named.keys():
+            return kept  # finished before
+        # What is kept gets its record before the index goes, and that goes before anything it vouches for.
+        for shard in kept.values():
+            self._record(shard)
+        (self._out / INDEX_FILE).unlink(missing_ok=True)
+        for name in found.keys() - kept.keys():
+            self._record_path(name).unlink(missing_ok=True)
+            (self._out / name).unlink(missing_ok=True)
+        return kept
+
+    def write(self, name: str, shard: Shard) -> Shard:
+        """Make one shard of one of video; raises a ShardDamage where that cannot be read."""
+        split, _, number = Path(name).stem.rpartition("-")
+        with ShardWriter(self._out, split, int(number)) as writer:
+            for sample in self._shards.read(shard):
+                writer.add_members(sample.key, self._members(sample), sample.meta["num_frames"])
+            made = writer.close()
+        assert made is not None, "a shard has samples"
+        self._record(made)
+        return made
+
+    def finish(self, shards: Sequence[Shard]) -> None:
+        """Write the index, unless it is there, and remove the records that it stands for."""
+        if not (self._out / INDEX_FILE).is_file():
+            names = {shard.file for shard in shards}
+            sources = {name: sha256 for name, sha256 in self._origin.shards.items() if name in names}
+            config = self._shards.config | {KIND: replace(self._origin, shards=sources).to_json()}
+            write_json(
+                self._out / INDEX_FILE,
+                index_of(shards, config, kind=KIND, members=self._origin.members),
+            )
+        for path in self._out.glob(_RECORDS):
+            path.unlink()
+
+    def _members(self, sample: Sample) -> dict[str, bytes]:
+        """The files of one sample. Raises a ShardDamage where its video cannot be decoded."""
+        try:
+            pixels = sample.frames()
+            if len(pixels) != sample.meta["num_frames"]:
+                raise UserError(f"{len(pixels)} frames, expected {sample.meta['num_frames']}")
+        except UserError as error:
+            raise ShardDamage(f"{self._shards.place}: sample {sample.key}: {error}") from error
+        frames = to_frames(pixels).to(next(self._tokenizer.parameters()).device)
+        tokens, codes = encode_shot(frames, self._tokenizer, self._lam)
+        arrays = {"tokens.npy": npy(tokens)} | ({} if codes is None else {"codes.npy": npy(codes)})
+        return arrays | {"json": json.dumps(sample.meta, sort_keys=True).encode()}
+
+    def _is_wanted(self, name: str, made: _Made) -> bool:
+        """Whether a shard was made from what it would be made from now."""
+        return made.made_from == self._made_from(name)
+
+    def _whole(self, shards: Sequence[Shard]) -> dict[str, Shard]:
+        """Those that lie there as they were written, by name."""
+        index = Index({}, tuple(shards), KIND, self._origin.members)
+        faults = faults_of(self._out, index, verify=True)
+        return {shard.file: shard for shard, fault in zip(shards, faults, strict=True) if fault is None}
+
+    def _made_from(self, name: str) -> dict[str, str | None]:
+        return {**self._origin.parents, "shard": self._origin.shards.get(name)}
+
+    def _indexed(self) -> dict[str, _Made]:
+        """The shards of a finished folder."""
+        if not (self._out / INDEX_FILE).is_file():
+            return {}
+        index = load_index(self._out)
+        if index.kind != KIND:
+            raise UserError(
+                f"{self._out}: holds shards of {index.kind}, which tokens must not be mixed with; give another folder"
+            )
+        origin = Origin.of(index.config, str(self._out))
+        return {
+            shard.file: _Made(shard, {**origin.parents, "shard": origin.shards[shard.file]})
+            for shard in index.shards
+        }
+
+    def _recorded(self) -> dict[str, _Made]:
+        """The shards of a folder that was not finished."""
+        records = [
+            read_json(path, "a record of a token shard", "delete it") for path in self._out.glob(_RECORDS)
+        ]
+        made = [_Made(parse_shard(record["shard"]), record["made_from"]) for record in records]
+        return {each.shard.file: each for each in made}
+
+    def _record(self, shard: Shard) -> None:
+        write_json(
+            self._record_path(shard.file),
+            {"made_from": self._made_from(shard.file), "shard": asdict(shard)},
+        )
+
+    def _record_path(self, name: str) -> Path:
+        return self._out / f".{Path(name).stem}.made.json"
+
+    def _expect_no_others(self, known: Iterable[str]) -> None:
+        """A tar that nobody vouches for may be ours, from just before a power cut; but is it one of tokens?"""
+        for path in sorted(self._out.glob("*.tar")):
+            if path.name not in known and not _holds_tokens(path):
+                raise UserError(
+                    f"{path}: holds no tokens; give an empty folder, or one that tokens were written into"
+                )
 
 
-class TokenLoader:
-    """An endless stream of batches whose order is a function of the seed alone.
-
-    Every epoch is a new permutation of all windows. Global batch i is the same set of windows for any
-    number of processes: process `rank` takes every `world_size`-th of it. The state is one number.
-    """
-
-    def __init__(
-        self, windows: TokenWindows, batch: int, seed: int, *, rank: int = 0, world_size: int = 1
-    ) -> None:
-        """Prepare a stream of `batch` windows per process and step."""
-        self._windows, self._batch, self._seed = windows, batch, seed
-        self._rank, self._world_size = rank, world_size
-        self._num_read = 0
-        self._order = functools.lru_cache(maxsize=2)(self._permutation)
-
-    def __iter__(self) -> Iterator[TokenClip]:
-        while True:
-            first = self._num_read * self._batch * self._world_size + self._rank
-            positions = range(first, first + self._batch * self._world_size, self._world_size)
-            self._num_read += 1
-            yield self._windows.read([self._window_at(position) for position in positions])
-
-    def state_dict(self) -> dict[str, int]:
-        """How many batches have been read."""
-        return {"num_read": self._num_read}
-
-    def load_state_dict(self, state_dict: Mapping[str, int]) -> None:
-        """Continue after that many batches."""
-        self._num_read = state_dict["num_read"]
-
-    def _window_at(self, position: int) -> int:
-        epoch, place = divmod(position, len(self._windows))
-        return int(self._order(epoch)[place])
-
-    def _permutation(self, epoch: int) -> np.ndarray:
-        return np.random.default_rng([self._seed, epoch]).permutation(len(self._windows))
+def _named(shards: ShardSet) -> dict[str, Shard]:
+    """Video shards by the name of the token shard that is made of each: the same one, where it has our form."""
+    ours = all(_OUR_NAME.fullmatch(shard.file.removeprefix(shard.split)) for shard in shards.shards)
+    counts: Counter[str] = Counter()
+    named: dict[str, Shard] = {}
+    for shard in shards.shards:
+        name = shard.file if ours else f"{shard.split}-{counts[shard.split]:06d}.tar"
+        counts[shard.split] += 1
+        named[name] = shard
+    return named
 
 
-def spread(num: int, limit: int) -> list[int]:
-    """At most `limit` of the numbers 0 … num - 1, evenly spread, the same every time."""
-    return np.linspace(0, num - 1, min(num, limit)).round().astype(int).tolist()
-
-
-def _origin(shard: Shard, parents: Mapping[str, str]) -> dict[str, Any]:
-    return {"format": FORMAT, "shard": shard.sha256, **{name: parents[name] for name in ("tokenizer", "lam")}}
-
-
-def _is_valid(folder: Path, shard: Shard, parents: Mapping[str, str]) -> bool:
-    """Whether the shard's arrays were made from this shard by these parents."""
-    path = _record_path(folder, shard)
-    return path.is_file() and read_json(path, "a record of tokens", "delete it") == _origin(shard, parents)
-
-
-def _record_path(folder: Path, shard: Shard) -> Path:
-    return folder / f"{Path(shard.file).stem}.json"
-
-
-def _tokens_path(folder: Path, shard: Shard) -> Path:
-    return folder / f"{Path(shard.file).stem}.tokens.npy"
-
-
-def _codes_path(folder: Path, shard: Shard) -> Path:
-    return folder / f"{Path(shard.file).stem}.codes.npy"
-
-
-def _npy(array: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=False)
-    return buffer.getvalue()
+def _holds_tokens(path: Path) -> bool:
+    try:
+        with tarfile.open(path, "r:") as tar:
+            first = tar.next()
+    except (OSError, tarfile.TarError):
+        return False
+    return first is not None and first.name.endswith(".tokens.npy")

@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tarfile
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,15 @@ from typing import Any
 import av
 import pyarrow.parquet as pq
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from genie_lite.data.labels import read_labels
 from genie_lite.files import write_json
 from tests.command_line import Outcome, call, start
 from tests.lerobot_fixture import write_lerobot
 from tests.unit.test_readme import DOCUMENTS, ROOT, commands_of
-from tests.videos import moving_square, write
+from tests.videos import moving_square, wandering_square, write
 
 ENGINES = ("make ", *(f"genie-lite run recipes/{name}" for name in ("video", "g1", "coinrun")))
 RUN = Path("runs") / "toy-demo"
@@ -35,8 +38,21 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def readme(place: Path) -> dict[str, Outcome]:
+def footage(place: Path) -> Path:
+    """What the README's reader is told to have: a folder, a pattern's files, a list, a tar and a robot's dataset."""
+    for name in ("FOLDER/a", "more/deep/b", "listed", "packed"):
+        write(place / f"{name}.mp4", wandering_square(name, 40, 64))
+    (place / "clips.txt").write_text("# a list\nlisted.mp4\n")
+    with tarfile.open(place / "archive.tar", "w") as tar:
+        tar.add(place / "packed.mp4", "packed.mp4")
+    write_lerobot(place / "ROBOT", num_episodes=2, num_frames=60)
+    return place
+
+
+@pytest.fixture(scope="session")
+def readme(footage: Path) -> dict[str, Outcome]:
     """What each command of the README left, run one after another; those of other tests left out."""
+    place = footage
     lines = [line for line in commands_of(ROOT / "README.md") if not line.startswith(ENGINES)]
     return {line: start(*shlex.split(line)[1:], folder=place) for line in lines}
 
@@ -306,6 +322,45 @@ def small(line: str) -> list[str]:
         *(command, *given, "data.source=robot", *TINY, *TEACH),
         *("lam.model.code.levels=[4, 4]", "adapt.labels_episodes=2"),
     ]
+
+
+def test_an_exported_world_stands_alone(readme: dict[str, Outcome], place: Path, tmp_path: Path) -> None:
+    """It plays without the run, from a folder that was moved; its weights are the run's, rounded."""
+    shutil.copytree(place / "toy-world", tmp_path / "moved")
+    arguments = ("--codes", "0,3", "--frames", "8", "--out", tmp_path / "again.mp4")
+    assert start("rollout", tmp_path / "moved", *arguments, folder=tmp_path).code == 0
+    assert (tmp_path / "again.mp4").read_bytes() == (place / "toy.mp4").read_bytes()
+    for stage in ("tokenizer", "lam", "dynamics"):
+        whole, half = (
+            load_file(folder / stage / "model.safetensors") for folder in (place / RUN, place / "toy-world")
+        )
+        assert whole.keys() == half.keys()
+        assert any(half[name].dtype == torch.float16 for name in half)
+        for name, tensor in whole.items():
+            assert torch.allclose(half[name].to(tensor.dtype), tensor, rtol=1e-3, atol=1e-4), name
+    text = (
+        "".join(path.read_text() for path in (place / "toy-world").rglob("*.yaml"))
+        + (place / "toy-world" / "CARD.md").read_text()
+    )
+    assert str(place) not in text, "a path of this machine"
+
+
+def test_a_run_is_not_exported_over_itself(readme: dict[str, Outcome], place: Path) -> None:
+    outcome = start("export", RUN, "--out", RUN, folder=place)
+    assert outcome.code == 2
+    assert "is the run itself" in outcome.last_line
+
+
+def test_all_kinds_of_sources_become_one_corpus(readme: dict[str, Outcome], place: Path) -> None:
+    (line,) = (line for line in readme if line.startswith("genie-lite ingest FOLDER"))
+    assert readme[line].code == 0, readme[line].err
+    rows = [json.loads(row) for row in (place / "corpus" / "manifest.jsonl").read_text().splitlines()]
+    names = {row["source"]: row["status"] for row in rows}
+    assert {"a.mp4", "deep/b.mp4", "listed.mp4", "archive.tar/packed.mp4"} <= names.keys()
+    assert len(names) == 6
+    assert set(read_labels(place / "corpus" / "labels.parquet").episodes) == {
+        name for name in names if name.startswith("videos/")
+    }
 
 
 @pytest.fixture(scope="session")

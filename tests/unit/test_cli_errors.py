@@ -10,7 +10,7 @@ import pytest
 from genie_lite import cli
 from genie_lite.errors import UserError
 from tests.command_line import Outcome, call
-from tests.videos import moving_square, write
+from tests.videos import moving_square, wandering_square, write
 
 TOY = Path(__file__).parents[2] / "recipes" / "toy" / "demo.yaml"
 
@@ -25,7 +25,24 @@ def expect_mistake(outcome: Outcome, *words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["", "record", "ingest", "run", "train", "extract", "adapt", "evaluate", "report"]
+    "command",
+    [
+        "",
+        "record",
+        "ingest",
+        "run",
+        "train",
+        "extract",
+        "adapt",
+        "evaluate",
+        "report",
+        "data",
+        "data report",
+        "data verify",
+        "data quality",
+        "tokenize",
+        "export",
+    ],
 )
 def test_every_command_explains_itself(command: str) -> None:
     outcome = call(*command.split(), "--help")
@@ -50,6 +67,16 @@ def test_help_needs_no_torch() -> None:
     ("arguments", "words"),
     [
         (["fly"], ["No such command", "fly"]),
+        (["rollout", "--pretrained", "pong", "--codes", "0"], ["--pretrained", "'pong'", "coinrun"]),
+        (["rollout", "--pretrained"], ["--pretrained", "a name after it"]),
+        (["ingest", ".", "--out", "x", "--shard-index", "0"], ["--shard-index and --num-shards", "both"]),
+        (
+            ["ingest", ".", "--out", "x", "--shard-index", "2", "--num-shards", "2"],
+            ["--shard-index", "0 to 1"],
+        ),
+        (["data", "verify", "nowhere"], ["nowhere", "no finished shards"]),
+        (["data", "report", "nowhere"], ["nowhere", "genie-lite ingest"]),
+        (["tokenize", "nowhere", "x", "--out", "y"], ["nowhere", "no finished tokenizer"]),
         (["run"], ["Missing argument", "RECIPE"]),
         (["record", "toy"], ["Missing option", "--out"]),
         (["train", "x.yaml", "--stage", "lamb"], ["--stage", "lamb", "tokenizer"]),
@@ -77,7 +104,7 @@ def test_help_needs_no_torch() -> None:
             ["ingest", ".", "--out", "shards", "sise_px=32"],
             ["unknown key 'sise_px', did you mean 'size_px'?"],
         ),
-        (["ingest", ".", "--out", "shards"], ["no video in this folder"]),
+        (["ingest", ".", "--out", "shards"], ["no video in there"]),
         (["extract", "nowhere", ".", "--out", "latents"], ["nowhere", "not a run's folder"]),
         (["extract", "nowhere", ".", "--out", "latents", "--format", "csv"], ["--format", "csv"]),
         (["adapt", "nowhere", "--labels", ".", "--out", "policy"], ["nowhere", "not a run's folder"]),
@@ -124,10 +151,7 @@ def test_a_video_shorter_than_a_clip_is_told(tmp_path: Path) -> None:
 
 
 def test_one_bad_video_does_not_harm_the_rest(tmp_path: Path) -> None:
-    videos = [
-        write(tmp_path / "videos" / f"{name}.mp4", moving_square(40, shift=shift))
-        for shift, name in enumerate("abc")
-    ]
+    videos = [write(tmp_path / "videos" / f"{name}.mp4", wandering_square(name, 40, 32)) for name in "abc"]
     whole = videos[0].read_bytes()
     (tmp_path / "videos" / "cut.mp4").write_bytes(whole[: len(whole) // 2])
     outcome = call("ingest", tmp_path / "videos", "--out", tmp_path / "shards", "size_px=32", "--json")

@@ -74,7 +74,7 @@ def test_a_run_can_be_moved_with_the_sources_inside_of_it(
     (tmp_path / "runs" / "toy-demo").rename(tmp_path / "my run")
     recipe = recipe_of(tmp_path / "my run")
     assert recipe.folder == tmp_path / "my run"
-    assert sources_of(recipe) == ([tmp_path / "my run" / "robot"], [])
+    assert sources_of(recipe) == ([str(tmp_path / "my run" / "robot")], [])
     assert len(labels_of(recipe).episodes) == 2
 
 
@@ -90,7 +90,7 @@ def test_labels_that_a_run_has_used_must_be_found_again(
     assert not has_labels(recipe), "videos may be deleted once they are shards"
     write_json(recipe.folder / "adapt" / "adapt.json", {})
     for ask in (has_labels, shards_of):
-        with pytest.raises(UserError, match=r"robot: no such file or folder, .* data\.source=PLACE"):
+        with pytest.raises(UserError, match=r"robot: no such file or folder; .* data\.source=PLACE"):
             ask(recipe)
     named = robot(f"data.source={tmp_path / 'elsewhere'}", f"labels.source={root}")
     with pytest.raises(UserError, match="robot: no such label file"):

@@ -46,7 +46,8 @@ def test_every_command_is_accepted(document: str, line: str, monkeypatch: pytest
 def test_the_readme_shows_every_command_of_the_command_line() -> None:
     shown = {line.split()[1] for line in commands_of(ROOT / "README.md") if line.startswith("genie-lite ")}
     assert shown == {
-        "record", "ingest", "run", "train", "extract", "adapt", "evaluate", "report", "rollout", "replay", "doctor"
+        "record", "ingest", "run", "train", "extract", "adapt", "evaluate", "report", "rollout", "replay", "doctor",
+        "data", "tokenize", "export",
     }  # fmt: skip
 
 

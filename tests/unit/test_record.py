@@ -13,6 +13,7 @@ import pytest
 
 from genie_lite.config import parse
 from genie_lite.data.labels import read_labels
+from genie_lite.data.place import Place
 from genie_lite.data.video import probe, read_frames
 from genie_lite.envs.record import LABELS_FILE, RecordConfig, RecordSummary, record, video_name
 from genie_lite.envs.setup import PYTHON_VARIABLE
@@ -50,7 +51,7 @@ def test_one_video_per_level_and_nothing_else(recorded: tuple[Path, RecordSummar
 
 def test_videos_hold_pictures_alone(recorded: tuple[Path, RecordSummary]) -> None:
     path = recorded[0] / video_name(10)
-    info = probe(path)
+    info = probe(Place(path))
     assert (info.codec, info.height, info.width, info.rate_hz) == ("h264", 32, 32, 10.0)
     with av.open(str(path)) as container:
         assert [stream.type for stream in container.streams] == ["video"]

@@ -1,24 +1,33 @@
-"""The token cache on an imaginary tokenizer whose tokens tell where they came from."""
+"""Token shards: written once, resumed after a power cut, renewed when stale, read where they lie."""
 
 import json
-from itertools import islice
+import re
+import subprocess
+import sys
+import tarfile
+from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from genie_lite.data.shards import ShardSet
+from genie_lite.data.token_shards import NO_CODE, TokenShards
+from genie_lite.data.token_windows import TokenWindows, token_loader, validation_tokens
 from genie_lite.errors import UserError
 from genie_lite.models.lam import LatentActionModel
 from genie_lite.models.tokenizer import VideoTokenizer
+from genie_lite.train import tokens as module
 from genie_lite.train.config import LAMStage, TokenizerStage
-from genie_lite.train.tokens import NO_CODE, TokenLoader, TokenWindows, encode_shot, spread, write_tokens
+from genie_lite.train.tokens import encode_shot, tokenize
 from tests.training import stage_config, write_shards
 
 PARENTS = {"tokenizer": "a" * 64, "lam": "b" * 64}
+Models = tuple[VideoTokenizer, LatentActionModel]
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +36,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> ShardSet:
 
 
 @pytest.fixture(scope="module")
-def models() -> tuple[VideoTokenizer, LatentActionModel]:
+def models() -> Models:
     torch.manual_seed(0)
     tokenizer, lam = stage_config("tokenizer"), stage_config("lam")
     assert isinstance(tokenizer, TokenizerStage)
@@ -36,18 +45,28 @@ def models() -> tuple[VideoTokenizer, LatentActionModel]:
 
 
 @pytest.fixture(scope="module")
-def cache(
-    tmp_path_factory: pytest.TempPathFactory,
-    shards: ShardSet,
-    models: tuple[VideoTokenizer, LatentActionModel],
-) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, shards: ShardSet, models: Models) -> Path:
     folder = tmp_path_factory.mktemp("run") / "tokens"
-    write_tokens(folder, shards, *models, PARENTS)
+    tokenize(shards, *models, folder, PARENTS)
     return folder
 
 
-def windows_of(cache: Path, shards: ShardSet, clip_frames: int = 4) -> TokenWindows:
-    return TokenWindows(cache, shards, PARENTS, "train", clip_frames)
+@pytest.fixture
+def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The lengths of the shots that are tokenised."""
+    lengths: list[int] = []
+    real = encode_shot
+
+    def count(frames: torch.Tensor, *models: Any) -> Any:
+        lengths.append(len(frames))
+        return real(frames, *models)
+
+    monkeypatch.setattr(module, "encode_shot", count)
+    return lengths
+
+
+def windows_of(folder: Path, clip_frames: int = 4) -> TokenWindows:
+    return TokenWindows(TokenShards.open(folder), clip_frames, 0, "train")
 
 
 def shot_of(shards: ShardSet, number: int) -> torch.Tensor:
@@ -55,120 +74,348 @@ def shot_of(shards: ShardSet, number: int) -> torch.Tensor:
     return torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
 
 
-def test_windows_cover_every_place_of_every_shot_and_nothing_else(cache: Path, shards: ShardSet) -> None:
-    windows = windows_of(cache, shards)
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+# What is in them
+
+
+def test_they_are_webdataset_with_what_the_video_said(folder: Path, shards: ShardSet, models: Models) -> None:
+    """For other trainers: tokens, codes and meta of every sample, under the key of its video."""
+    video = list(shards.samples("train"))
+    found: list[dict[str, Any]] = []
+    for shard in shards.of("train"):
+        with (folder / shard.file).open("rb") as file:
+            found += group_by_keys(tar_file_expander([{"url": shard.file, "stream": file}]))
+    assert [sample["__key__"] for sample in found] == [sample.key for sample in video]
+    for number, (sample, expected) in enumerate(zip(found, video, strict=True)):
+        tokens, codes = (np.load(BytesIO(sample[name])) for name in ("tokens.npy", "codes.npy"))
+        shot_tokens, shot_codes = encode_shot(shot_of(shards, number), *models)
+        assert shot_codes is not None
+        np.testing.assert_array_equal(tokens, shot_tokens)
+        np.testing.assert_array_equal(codes, shot_codes)
+        assert (tokens.dtype, codes.dtype) == (np.uint16, np.uint16)
+        assert json.loads(sample["json"]) == expected.meta
+
+
+def test_the_index_says_whose_tokens_they_are(folder: Path, shards: ShardSet) -> None:
+    index = json.loads((folder / "shards.json").read_text())
+    assert (index["kind"], index["members"]) == ("tokens", ["tokens.npy", "codes.npy", "json"])
+    about = index["config"]["tokens"]
+    assert (about["parents"], about["num_tokens"]) == (PARENTS, 4)
+    assert about["shards"] == {shard.file: shard.sha256 for shard in shards.shards}
+    opened = TokenShards.open(folder, PARENTS)
+    assert (opened.fingerprint, opened.frame_hw, opened.rate_hz) == (
+        shards.fingerprint,
+        shards.frame_hw,
+        shards.rate_hz,
+    )
+    assert opened.num_frames("train") == shards.num_frames("train")
+
+
+def test_the_last_frame_of_a_shot_has_no_code(shards: ShardSet, models: Models) -> None:
+    _, codes = encode_shot(shot_of(shards, 0), *models)
+    assert codes is not None
+    assert codes[-1] == NO_CODE
+    assert (codes[:-1] < models[1].num_codes).all()
+    _, code = encode_shot(shot_of(shards, 0)[:1], *models)
+    assert code is not None
+    assert code.tolist() == [NO_CODE]
+
+
+# How they are read
+
+
+def test_windows_cover_every_place_of_every_shot_and_nothing_else(folder: Path, shards: ShardSet) -> None:
+    windows = windows_of(folder)
     assert len(windows) == shards.num_windows("train", 4) == 3 * (6 + 4)
-    clip = windows.read(range(len(windows)))
-    assert not (clip.codes == NO_CODE).any()
+    for window in map(windows.at, range(len(windows))):
+        assert not (window.codes == NO_CODE).any()
 
 
 def test_row_k_is_the_transition_from_frame_k_to_the_next(
-    cache: Path, shards: ShardSet, models: tuple[VideoTokenizer, LatentActionModel]
+    folder: Path, shards: ShardSet, models: Models
 ) -> None:
     tokens, codes = encode_shot(shot_of(shards, 1), *models)
-    clip = windows_of(cache, shards).read([6])  # the first window of the second shot
-    assert clip.tokens[0].tolist() == tokens[:4].tolist()
-    assert clip.codes[0].tolist() == codes[:3].tolist()
+    assert codes is not None
+    window = windows_of(folder).at(6 + 2)  # the third window of the second shot
+    assert window.tokens.tolist() == tokens[2:6].flatten().tolist()
+    assert window.codes.tolist() == codes[2:5].tolist()
 
 
-def test_the_last_frame_of_a_shot_has_no_code(
-    shards: ShardSet, models: tuple[VideoTokenizer, LatentActionModel]
+def test_a_batch_is_what_the_model_reads(folder: Path) -> None:
+    clip = next(iter(token_loader(TokenShards.open(folder), 4, 5, 0)))
+    assert (clip.tokens.shape, clip.codes.shape, len(clip)) == ((5, 4, 4), (5, 3), 5)
+    assert (clip.tokens.dtype, clip.codes.dtype) == (torch.int64, torch.int64)
+    assert clip.to("meta").tokens.device.type == "meta"
+
+
+def test_loading_processes_change_nothing(folder: Path) -> None:
+    tokens = TokenShards.open(folder)
+    alone, helped = (iter(token_loader(tokens, 4, 5, 0, num_workers=workers)) for workers in (0, 2))
+    for _ in range(5):
+        assert torch.equal(next(alone).tokens, next(helped).tokens)
+
+
+def test_validation_is_spread_evenly_and_the_same_every_time(folder: Path) -> None:
+    clips = validation_tokens(TokenShards.open(folder), 4, 3)
+    again = validation_tokens(TokenShards.open(folder), 4, 3)
+    assert [len(clip) for clip in clips] == [1, 1, 1]
+    for clip, other in zip(clips, again, strict=True):
+        assert torch.equal(clip.tokens, other.tokens)
+    windows = TokenWindows(TokenShards.open(folder), 4, 0, "test")
+    for clip, place in zip(clips, (0, 4, 9), strict=True):
+        assert clip.tokens.flatten().tolist() == windows.at(place).tokens.tolist()
+
+
+def test_no_shot_that_is_long_enough_is_the_users_to_know(folder: Path) -> None:
+    with pytest.raises(UserError, match="no shot of split 'train' has 10 frames"):
+        windows_of(folder, clip_frames=10)
+
+
+def test_tokens_without_codes_are_no_food_for_the_dynamics(
+    tmp_path: Path, shards: ShardSet, models: Models
 ) -> None:
-    _, codes = encode_shot(shot_of(shards, 0), *models)
-    assert codes[-1] == NO_CODE
-    assert (codes[:-1] < models[1].num_codes).all()
-    assert encode_shot(shot_of(shards, 0)[:1], *models)[1].tolist() == [NO_CODE]
+    out = tmp_path / "tokens"
+    summary = tokenize(shards, models[0], None, out, {"tokenizer": "a" * 64})
+    assert not summary.has_codes
+    tokens = TokenShards.open(out, {"tokenizer": "a" * 64})
+    assert tokens.files.members == ("tokens.npy", "json")
+    with pytest.raises(UserError, match=r"holds no codes.*genie-lite tokenize RUN .* --out"):
+        TokenWindows(tokens, 4, 0, "train")
+    with pytest.raises(UserError, match="were made without a lam"):
+        TokenShards.open(out, PARENTS)
 
 
-def test_a_finished_shard_is_not_made_again(
-    tmp_path: Path, shards: ShardSet, models: tuple[VideoTokenizer, LatentActionModel]
+@pytest.mark.parametrize("how", ["cut", "gone", "other"])
+def test_a_shard_that_changed_after_opening_is_replaced_and_counted(
+    folder: Path, tmp_path: Path, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert write_tokens(tmp_path, shards, *models, PARENTS) == 4
-    assert write_tokens(tmp_path, shards, *models, PARENTS) == 0
-    (tmp_path / "train-000001.json").unlink()  # as if broken off before the record was written
-    assert write_tokens(tmp_path, shards, *models, PARENTS) == 1
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for name, data in contents(folder).items():
+        (copy / name).write_bytes(data)
+    tokens = TokenShards.open(copy)
+    path = copy / tokens.of("train")[1].file
+    if how == "cut":
+        path.write_bytes(path.read_bytes()[:3000])
+    elif how == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(
+            (copy / tokens.of("train")[0].file).read_bytes().replace(b"tokens.npy", b"tokens.nqy")
+        )
+    whole = token_loader(TokenShards.open(folder), 4, 10, 0)
+    loader = token_loader(tokens, 4, 10, 0)
+    for _, found, expected in zip(range(6), loader, whole, strict=False):
+        assert found.tokens.shape == expected.tokens.shape
+    assert loader.replaced == {f"{copy}: {path.name}": 2 * 10}
+    assert sum(path.name in record.getMessage() for record in caplog.records) == 1
+    with pytest.raises(UserError, match=path.name) as told:
+        next(iter(token_loader(tokens, 4, 30, 0, strict=True)))
+    assert "\n" not in str(told.value)
+
+
+def test_more_shards_than_files_that_may_be_open(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("genie_lite.data.token_windows.MAPPED_SHARDS", 1)
+    few = windows_of(folder)
+    monkeypatch.undo()
+    for here, there in zip(few.read(range(60)), windows_of(folder).read(range(60)), strict=True):
+        assert here.tokens.tolist() == there.tokens.tolist()
+
+
+# When they are made, and made again
+
+
+def test_what_is_finished_is_not_touched(
+    tmp_path: Path, shards: ShardSet, models: Models, encoded: list[int]
+) -> None:
+    first = tokenize(shards, *models, tmp_path, PARENTS)
+    assert (first.made, first.kept, first.samples, first.frames) == (4, 0, 8, 64)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    encoded.clear()
+    told: list[tuple[int, int]] = []
+    second = tokenize(shards, *models, tmp_path, PARENTS, lambda done, total: told.append((done, total)))
+    assert (second.made, second.kept, encoded) == (0, 4, [])
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+
+
+def test_the_same_models_write_the_same_bytes(
+    tmp_path: Path, folder: Path, shards: ShardSet, models: Models
+) -> None:
+    tokenize(shards, *models, tmp_path, PARENTS)
+    assert contents(tmp_path) == contents(folder)
 
 
 @pytest.mark.parametrize("name", ["tokenizer", "lam"])
-def test_new_weights_of_a_parent_make_every_record_stale(
-    tmp_path: Path, shards: ShardSet, models: tuple[VideoTokenizer, LatentActionModel], name: str
+def test_other_weights_of_a_parent_make_all_stale(
+    tmp_path: Path, shards: ShardSet, models: Models, name: str
 ) -> None:
-    write_tokens(tmp_path, shards, *models, PARENTS)
+    tokenize(shards, *models, tmp_path, PARENTS)
     changed = PARENTS | {name: "c" * 64}
-    with pytest.raises(UserError, match="no valid tokens"):
-        TokenWindows(tmp_path, shards, changed, "train", 4)
-    assert write_tokens(tmp_path, shards, *models, changed) == 4
+    command = f"genie-lite tokenize runs/my-run {shards.folder} --out {tmp_path}"
+    with pytest.raises(UserError, match=f"stale: these tokens are those of another {name}") as told:
+        TokenShards.open(tmp_path, changed, run=Path("runs/my-run"))
+    assert str(told.value).endswith(f"make them again: {command}")
+    assert tokenize(shards, *models, tmp_path, changed).made == 4
+    TokenShards.open(tmp_path, changed)
 
 
-def test_a_changed_shard_makes_its_own_record_stale(
-    tmp_path: Path, shards: ShardSet, models: tuple[VideoTokenizer, LatentActionModel]
+def test_only_what_was_made_from_a_changed_shard_is_made_again(
+    tmp_path: Path, models: Models, encoded: list[int]
 ) -> None:
-    write_tokens(tmp_path, shards, *models, PARENTS)
-    record = json.loads((tmp_path / "test-000000.json").read_text())
-    (tmp_path / "test-000000.json").write_text(json.dumps(record | {"shard": "d" * 64}))
-    assert write_tokens(tmp_path, shards, *models, PARENTS) == 1
+    old, new = (write_shards(tmp_path / name, num_train=count) for name, count in (("old", 3), ("new", 4)))
+    out = tmp_path / "tokens"
+    tokenize(old, *models, out, PARENTS)
+    encoded.clear()
+    assert tokenize(new, *models, out, PARENTS).made == 1  # the others are byte for byte the same
+    assert len(encoded) == 2
+    assert TokenShards.open(out).fingerprint == new.fingerprint
+    tokenize(old, *models, out, PARENTS)
+    assert sorted(path.name for path in out.glob("*.tar")) == sorted(shard.file for shard in old.shards)
+    assert TokenShards.open(out).fingerprint == old.fingerprint
 
 
-def test_no_shot_that_is_long_enough_is_the_users_to_know(cache: Path, shards: ShardSet) -> None:
-    with pytest.raises(UserError, match="no shot of split 'train' has 10 frames"):
-        windows_of(cache, shards, clip_frames=10)
+def test_tokens_of_video_that_has_changed_are_stale(tmp_path: Path, models: Models) -> None:
+    old, new = (write_shards(tmp_path / name, num_train=count) for name, count in (("old", 3), ("new", 4)))
+    out = tmp_path / "tokens"
+    tokenize(old, *models, out, PARENTS)
+    tokens = TokenShards.open(out)
+    tokens.expect_of(old)
+    command = re.escape(f"genie-lite tokenize runs/my-run {new.folder} --out {out}")
+    with pytest.raises(UserError, match=f"stale: .* differ: 1.; make them again: {command}$"):
+        tokens.expect_of(new, Path("runs/my-run"))
+    tokenize(new, *models, out, PARENTS)
+    with pytest.raises(UserError, match=r"stale: .* differ: 1"):
+        TokenShards.open(out).expect_of(old)
+    # What cannot be read any more is not stale.
+    TokenShards.open(out).expect_of(replace(old, skipped=(("train-000003.tar", "missing"),)))
 
 
-def positions(windows: TokenWindows, loader: TokenLoader, num: int) -> list[list[list[int]]]:
-    """What a loader reads, as something that compares."""
-    return [clip.tokens.flatten(1).tolist() for clip in islice(iter(loader), num)]
+def test_a_damaged_token_shard_is_made_again(
+    tmp_path: Path, folder: Path, shards: ShardSet, models: Models
+) -> None:
+    tokenize(shards, *models, tmp_path, PARENTS)
+    path = tmp_path / "train-000001.tar"
+    data = bytearray(path.read_bytes())
+    data[1000] ^= 1
+    path.write_bytes(bytes(data))
+    summary = tokenize(shards, *models, tmp_path, PARENTS)
+    assert (summary.made, summary.kept) == (1, 3)
+    assert contents(tmp_path) == contents(folder)
 
 
-def test_the_order_depends_on_the_seed_alone(cache: Path, shards: ShardSet) -> None:
-    windows = windows_of(cache, shards)
-    first, second, other = (positions(windows, TokenLoader(windows, 4, seed), 5) for seed in (1, 1, 2))
-    assert first == second
-    assert first != other
+def test_video_that_cannot_be_read_is_left_out_and_counted(
+    tmp_path: Path, models: Models, caplog: pytest.LogCaptureFixture
+) -> None:
+    shards = write_shards(tmp_path / "shards")
+    path = shards.folder / shards.of("train")[2].file
+    whole = path.read_bytes()
+    path.write_bytes(whole[:2000])
+    out = tmp_path / "tokens"
+    assert tokenize(shards, *models, out, PARENTS).damaged == 1
+    assert path.name in caplog.text
+    assert len(TokenShards.open(out).of("train")) == 2
+    path.write_bytes(whole)
+    assert tokenize(shards, *models, out, PARENTS).made == 1
+    assert TokenShards.open(out).fingerprint == shards.fingerprint
 
 
-def test_an_epoch_reads_every_window_once(cache: Path, shards: ShardSet) -> None:
-    class Spy(TokenWindows):
-        seen: list[int] = []
-
-        def read(self, windows):
-            self.seen.extend(windows)
-            return super().read(windows)
-
-    windows = Spy(cache, shards, PARENTS, "train", 4)
-    list(islice(iter(TokenLoader(windows, 5, 0)), 2 * len(windows) // 5))
-    epochs = np.array(Spy.seen).reshape(2, -1)
-    assert [sorted(epoch) for epoch in epochs.tolist()] == 2 * [list(range(len(windows)))]
-    assert epochs[0].tolist() != epochs[1].tolist()
+@pytest.mark.parametrize("holds", ["shards", "a part of shards"])
+def test_other_shards_are_not_written_over(tmp_path: Path, models: Models, holds: str) -> None:
+    shards = write_shards(tmp_path / "shards")
+    if holds == "a part of shards":  # as a broken ingest leaves them
+        (shards.folder / "shards.json").unlink()
+    before = contents(shards.folder)
+    with pytest.raises(UserError, match=r"give another folder|give an empty folder"):
+        tokenize(shards, *models, shards.folder, PARENTS)
+    assert contents(shards.folder) == before
 
 
-def test_processes_share_the_batches_of_one(cache: Path, shards: ShardSet) -> None:
-    windows = windows_of(cache, shards)
-    whole = positions(windows, TokenLoader(windows, 4, 0), 20)
-    halves = [
-        positions(windows, TokenLoader(windows, 2, 0, rank=rank, world_size=2), 20) for rank in range(2)
-    ]
-    for batch, even, odd in zip(whole, *halves, strict=True):
-        assert batch[::2] == even
-        assert batch[1::2] == odd
+def test_video_shards_are_no_token_shards(shards: ShardSet) -> None:
+    with pytest.raises(UserError, match="holds video, expected tokens"):
+        TokenShards.open(shards.folder)
 
 
-def test_a_resumed_loader_reads_what_the_other_would_have_read(cache: Path, shards: ShardSet) -> None:
-    windows = windows_of(cache, shards)
-    loader = TokenLoader(windows, 4, 0)
-    batches = iter(loader)
-    list(islice(batches, 11))  # into the second epoch
-    state = loader.state_dict()
-    expected = [clip.tokens.tolist() for clip in islice(batches, 9)]
-    resumed = TokenLoader(windows, 4, 0)
-    resumed.load_state_dict(state)
-    assert [clip.tokens.tolist() for clip in islice(iter(resumed), 9)] == expected
+def test_an_index_that_says_nothing_of_its_origin_is_refused(folder: Path, tmp_path: Path) -> None:
+    for name, data in contents(folder).items():
+        (tmp_path / name).write_bytes(data)
+    index = json.loads((tmp_path / "shards.json").read_text())
+    del index["config"]["tokens"]["shards"]["train-000000.tar"]
+    (tmp_path / "shards.json").write_text(json.dumps(index))
+    with pytest.raises(UserError, match=r"does not say what train-000000\.tar was made from"):
+        TokenShards.open(tmp_path)
+    del index["config"]["tokens"]
+    (tmp_path / "shards.json").write_text(json.dumps(index))
+    with pytest.raises(UserError, match="does not say what its tokens were made from"):
+        TokenShards.open(tmp_path)
 
 
-@given(num=st.integers(1, 500), limit=st.integers(1, 50))
-def test_spread_takes_both_ends_and_no_number_twice(num: int, limit: int) -> None:
-    chosen = spread(num, limit)
-    assert len(chosen) == len(set(chosen)) == min(num, limit)
-    assert chosen == sorted(chosen)
-    assert 0 <= chosen[0] <= chosen[-1] < num
-    if len(chosen) > 1:
-        assert (chosen[0], chosen[-1]) == (0, num - 1)
+def test_more_codes_than_sixteen_bits_hold_are_refused(
+    tmp_path: Path, shards: ShardSet, models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(models[0]), "num_codes", 2**16)
+    with pytest.raises(UserError, match="stored in 16 bits; choose a codebook of at most 65535 codes"):
+        tokenize(shards, *models, tmp_path, PARENTS)
+
+
+SCRIPT = """
+import os, signal, sys
+from pathlib import Path
+import torch
+from genie_lite.data.shards import ShardSet
+from genie_lite.models.lam import LatentActionModel
+from genie_lite.models.tokenizer import VideoTokenizer
+from genie_lite.train.tokens import tokenize
+from tests.training import stage_config
+
+torch.manual_seed(0)
+models = VideoTokenizer(stage_config("tokenizer").model).eval(), LatentActionModel(stage_config("lam").model).eval()
+shards, out = ShardSet.open(Path(sys.argv[1])), Path(sys.argv[2])
+
+def tokenize_until(last):
+    renamed = []
+
+    def watch(event, arguments):
+        if event == "os.rename":
+            renamed.append(arguments[1])
+            if len(renamed) == last:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(watch)
+    tokenize(shards, *models, out / str(last), {"tokenizer": "a" * 64, "lam": "b" * 64})
+    os._exit(0)
+
+for last in map(int, sys.argv[3:]):
+    if (child := os.fork()) == 0:
+        tokenize_until(last)
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL, last
+"""
+
+
+def test_kill_9_at_any_moment_and_nothing_comes_twice(
+    tmp_path: Path, folder: Path, shards: ShardSet, models: Models, encoded: list[int]
+) -> None:
+    """Just before the second shard appears, before its record does, and before the index does."""
+    moments = {3: 1, 4: 1, 9: 4}
+    command = [sys.executable, "-c", SCRIPT, str(shards.folder), str(tmp_path), *map(str, moments)]
+    subprocess.run(command, cwd=Path(__file__).parents[2], check=True)
+    for moment, num_done in moments.items():
+        out = tmp_path / str(moment)
+        with pytest.raises(UserError, match="no finished shards here"):
+            TokenShards.open(out)
+        encoded.clear()
+        assert tokenize(shards, *models, out, PARENTS).kept == num_done
+        assert len(encoded) == 2 * (4 - num_done)
+        assert contents(out) == contents(folder)
+
+
+def test_the_tars_are_not_compressed_and_begin_at_even_bytes(folder: Path) -> None:
+    """What reading by memory map rests on."""
+    for path in folder.glob("*.tar"):
+        with tarfile.open(path, "r:") as tar:
+            for member in tar:
+                assert member.offset_data % 512 == 0
+                assert member.name.endswith(".json") or member.size % 2 == 0

@@ -6,10 +6,11 @@ import av
 import numpy as np
 import pytest
 
-from genie_lite.data import video
+from genie_lite.data import container as containers
+from genie_lite.data.container import BadVideo
+from genie_lite.data.picture import SquareFitter
+from genie_lite.data.place import Place
 from genie_lite.data.video import (
-    BadVideo,
-    SquareFitter,
     decode,
     encode_mp4,
     probe,
@@ -21,7 +22,7 @@ from tests.videos import huge_gif, moving_square, rotate_header, truncate, write
 
 
 def pixels_of(path: Path) -> np.ndarray:
-    return np.stack([picture.image.to_ndarray(format="rgb24") for picture in decode(path)])
+    return np.stack([picture.image.to_ndarray(format="rgb24") for picture in decode(Place(path))])
 
 
 def test_colour_of_single_pixels_survives() -> None:
@@ -72,7 +73,7 @@ def test_pyav_and_decord_agree(tmp_path: Path) -> None:
 
 
 def test_probe_reads_the_header(tmp_path: Path) -> None:
-    info = probe(write_foreign(tmp_path / "a.mp4", moving_square(15)[:, :24], rate=30))
+    info = probe(Place(write_foreign(tmp_path / "a.mp4", moving_square(15)[:, :24], rate=30)))
     assert (info.height, info.width, info.num_frames, info.codec) == (24, 32, 15, "h264")
     assert info.rate_hz == pytest.approx(30, rel=0.01)
     assert info.seconds == pytest.approx(0.5, abs=0.05)
@@ -81,7 +82,7 @@ def test_probe_reads_the_header(tmp_path: Path) -> None:
 def test_frames_come_with_their_times(tmp_path: Path) -> None:
     times_s = [0.0, 0.1, 0.15, 0.4, 0.5]
     path = write_foreign(tmp_path / "vfr.mp4", moving_square(5), times_s=times_s)
-    found = [(round(picture.time_s, 3), picture.index) for picture in decode(path)]
+    found = [(round(picture.time_s, 3), picture.index) for picture in decode(Place(path))]
     assert found == list(zip(times_s, range(5), strict=True))
 
 
@@ -89,7 +90,7 @@ def test_a_phones_rotation_is_undone(tmp_path: Path) -> None:
     frames = np.zeros((3, 16, 32, 3), np.uint8)
     frames[:, :4, :4] = 255  # top left as stored, top right after a quarter turn clockwise
     path = rotate_header(write_foreign(tmp_path / "phone.mp4", frames))
-    padded = SquareFitter(32, "pad")(next(decode(path)))
+    padded = SquareFitter(32, "pad")(next(decode(Place(path))))
     upright = padded[:, 8:-8]  # less the black sides
     assert upright[:4, -4:].mean() > 200
     assert upright.mean() < 40
@@ -102,7 +103,7 @@ def test_each_resize_keeps_what_it_says(tmp_path: Path, resize, expected) -> Non
     frames = np.full((2, 32, 64, 3), 200, np.uint8)
     frames[:, :, :16] = frames[:, :, 48:] = 120
     path = write(tmp_path / "wide.mp4", frames)
-    pixels = SquareFitter(16, resize)(next(decode(path)))
+    pixels = SquareFitter(16, resize)(next(decode(Place(path))))
     assert pixels.shape == (16, 16, 3)
     rows_or_columns = pixels[8, [1, 8, 14], 0] if resize != "pad" else pixels[[1, 8, 14], 8, 0]
     np.testing.assert_allclose(rows_or_columns, expected, atol=6)
@@ -129,7 +130,7 @@ def test_what_is_no_video_says_so(tmp_path: Path, name: str) -> None:
         content = {"text.mp4": "hello\n" * 50, "playlist.mp4": "#EXTM3U\n#EXTINF:1,\nsecret.mp4\n"}
         path.write_text(content.get(name, ""))
     with pytest.raises(BadVideo, match=name):
-        list(decode(path))
+        list(decode(Place(path)))
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "fast.mp4", "mkv", "webm"])
@@ -137,16 +138,16 @@ def test_a_truncated_file_is_bad_as_a_whole(tmp_path: Path, suffix: str) -> None
     options = {"movflags": "faststart"} if suffix == "fast.mp4" else None
     codec = "libvpx-vp9" if suffix == "webm" else "libx264"
     path = write_foreign(tmp_path / f"a.{suffix}", noise(60), codec=codec, options=options)
-    assert len(list(decode(path))) == 60
+    assert len(list(decode(Place(path)))) == 60
     with pytest.raises(BadVideo):
-        list(decode(truncate(path)))
+        list(decode(Place(truncate(path))))
 
 
 def test_garbage_in_mid_file_is_noticed(tmp_path: Path) -> None:
     path = write_foreign(tmp_path / "a.mp4", noise(60))
     break_in_the_middle(path)
     with pytest.raises(BadVideo, match="fault"):
-        list(decode(path))
+        list(decode(Place(path)))
 
 
 def test_sound_without_pictures_is_no_video(tmp_path: Path) -> None:
@@ -156,7 +157,7 @@ def test_sound_without_pictures_is_no_video(tmp_path: Path) -> None:
         frame.sample_rate = 44100
         container.mux([*stream.encode(frame), *stream.encode()])
     with pytest.raises(BadVideo, match="no video track"):
-        probe(tmp_path / "song.mp4")
+        probe(Place(tmp_path / "song.mp4"))
 
 
 # Files that want to harm
@@ -175,7 +176,7 @@ def test_a_list_of_other_files_is_not_followed(tmp_path: Path, kind: str) -> Non
     write(tmp_path / "secret.mp4", moving_square(5))
     (tmp_path / "list.mp4").write_text(LISTS[kind])
     with pytest.raises(BadVideo, match="not a readable video"):
-        list(decode(tmp_path / "list.mp4"))
+        list(decode(Place(tmp_path / "list.mp4")))
 
 
 def test_a_container_that_refers_to_other_files_finds_no_way_to_open_them(
@@ -183,16 +184,16 @@ def test_a_container_that_refers_to_other_files_finds_no_way_to_open_them(
 ) -> None:
     write(tmp_path / "secret.mp4", moving_square(5))
     (tmp_path / "list.mp4").write_text(LISTS["concat"])
-    monkeypatch.setattr(video, "CONTAINERS", "concat,mov")
+    monkeypatch.setattr(containers, "CONTAINERS", "concat,mov")
     with pytest.raises(BadVideo):
-        list(decode(tmp_path / "list.mp4"))
-    monkeypatch.setattr(video, "PROTOCOLS", "file")
-    assert len(list(decode(tmp_path / "list.mp4"))) == 5  # a list that would have worked
+        list(decode(Place(tmp_path / "list.mp4")))
+    monkeypatch.setattr(containers, "PROTOCOLS", "file")
+    assert len(list(decode(Place(tmp_path / "list.mp4")))) == 5  # a list that would have worked
 
 
 def test_huge_frames_are_refused_by_the_header(tmp_path: Path) -> None:
     with pytest.raises(BadVideo, match="at most 67108864 pixels"):
-        probe(huge_gif(tmp_path / "huge.gif"))
+        probe(Place(huge_gif(tmp_path / "huge.gif")))
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "webm", "h264", "avi", "ts"])
@@ -201,17 +202,17 @@ def test_the_pixels_are_bounded_in_every_container(
 ) -> None:
     codec = "libvpx-vp9" if suffix == "webm" else "libx264"
     path = write_foreign(tmp_path / f"a.{suffix}", moving_square(8), codec=codec)
-    monkeypatch.setattr(video, "MAX_PIXELS", 32 * 32)
-    assert probe(path).width == 32
-    monkeypatch.setattr(video, "MAX_PIXELS", 32 * 32 - 1)
+    monkeypatch.setattr(containers, "MAX_PIXELS", 32 * 32)
+    assert probe(Place(path)).width == 32
+    monkeypatch.setattr(containers, "MAX_PIXELS", 32 * 32 - 1)
     with pytest.raises(BadVideo, match="at most 1023 pixels"):
-        probe(path)
+        probe(Place(path))
 
 
 def test_extremely_long_frames_are_refused(tmp_path: Path) -> None:
     path = write_foreign(tmp_path / "line.mp4", np.zeros((2, 16, 528, 3), np.uint8))
     with pytest.raises(BadVideo, match="528 x 16 pixels; expected sides of at most 32 to 1"):
-        probe(path)
+        probe(Place(path))
 
 
 def grown_in_mid_stream(path: Path) -> Path:
@@ -229,14 +230,14 @@ def test_frames_that_grow_beyond_the_limit_end_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, heeds: bool
 ) -> None:
     path = grown_in_mid_stream(tmp_path / "grows.mp4")
-    assert len(list(decode(path))) == 20
-    monkeypatch.setattr(video, "MAX_PIXELS", 64 * 64)
+    assert len(list(decode(Place(path)))) == 20
+    monkeypatch.setattr(containers, "MAX_PIXELS", 64 * 64)
     if not heeds:  # a decoder that knows nothing of `max_pixels`
-        monkeypatch.setattr(video, "_limits", dict)
+        monkeypatch.setattr(containers, "_limits", dict)
     sizes: list[int] = []
     expected = "broken or truncated after 10 frames" if heeds else "frames of 96 x 96 pixels"
     with pytest.raises(BadVideo, match=expected):
-        sizes.extend(picture.image.width for picture in decode(path))
+        sizes.extend(picture.image.width for picture in decode(Place(path)))
     assert sizes == [32] * 10
 
 
@@ -245,10 +246,10 @@ def test_the_number_of_frames_is_bounded_whether_stated_or_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
     path = write_foreign(tmp_path / f"long.{suffix}", moving_square(12))
-    monkeypatch.setattr(video, "MAX_FRAMES", 11)
+    monkeypatch.setattr(containers, "MAX_FRAMES", 11)
     found: list[int] = []
     with pytest.raises(BadVideo, match="more than 11 frames"):
-        found.extend(picture.index for picture in decode(path))
+        found.extend(picture.index for picture in decode(Place(path)))
     assert len(found) == (0 if suffix == "mp4" else 11)
 
 
