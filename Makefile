@@ -43,6 +43,7 @@ bench: $(ENVIRONMENT) ## what a step, a frame and growth cost, one JSON line per
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/limit.py --shape 2x8
 	env -u OMP_WAIT_POLICY $(BIN)/python benchmarks/generate.py
 	env -u OMP_WAIT_POLICY $(BIN)/python benchmarks/growth.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/loader.py
 
 $(ENVIRONMENT): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer with venv found; install python3.11 and python3.11-venv, or name one: make setup PYTHON=..." >&2; exit 2; }

@@ -15,7 +15,6 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-import cv2
 import numpy as np
 
 from genie_lite.data.container import BadVideo
@@ -67,6 +66,7 @@ def copied(path: Path, copy: Copy, to: Path) -> Path:
         stream = target.add_stream(
             copy.codec, rate=Fraction(track.average_rate or 25), options=dict(copy.options)
         )
+        assert isinstance(stream, av.VideoStream)
         stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
         stream.codec_context.time_base = Fraction(1, 1000)
         kept = 0.0
@@ -76,9 +76,8 @@ def copied(path: Path, copy: Copy, to: Path) -> Path:
                 continue
             kept -= 1
             pixels = frame.to_ndarray(format="rgb24", width=width, height=height)
-            image = av.VideoFrame.from_ndarray(
-                cv2.add(pixels, np.full_like(pixels, copy.brighter)), format="rgb24"
-            )
+            brighter = np.minimum(pixels.astype(int) + copy.brighter, 255).astype(np.uint8)
+            image = av.VideoFrame.from_ndarray(brighter, format="rgb24")
             image.pts, image.time_base = round(frame.time * 1000), Fraction(1, 1000)
             target.mux(stream.encode(image))
         target.mux(stream.encode())
@@ -111,7 +110,7 @@ def tell(name: str, found: np.ndarray, decimals: int) -> None:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--every", type=int, default=4, help="encode every n-th video again")
     arguments = parser.parse_args()

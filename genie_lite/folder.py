@@ -125,10 +125,13 @@ def corpora_of(recipe: Recipe, *, tokens: bool) -> Corpora[ShardSet] | Corpora[S
         UserError: one of them is not there, damaged beyond use, or has other frames.
     """
 
-    def opened(shards: Callable[[], ShardSet], token_folder: str | None) -> ShardSet | TokenShards:
-        if tokens and token_folder is not None:
-            return TokenShards.open(token_folder, run=recipe.folder, strict=recipe.data.strict)
-        return shards()
+    def opened(place: Callable[[], ShardSet], token_place: str | None) -> ShardSet | TokenShards:
+        video = place()
+        if not tokens or token_place is None:
+            return video
+        found = TokenShards.open(token_place, run=recipe.folder, strict=recipe.data.strict)
+        found.expect_of(video, recipe.folder)
+        return found
 
     data = recipe.data
     own = Corpus(opened(partial(shards_of, recipe, verify=True), data.tokens), data.weight)

@@ -542,6 +542,7 @@ def _train(recipe: Recipe, name: StageName) -> dict[str, Any]:
         wandb=recipe.wandb,
         trainer=trainer,
         recipe_text=dump(recipe),
+        strict=recipe.data.strict,
     )
     if is_main_process() and was_finished:
         say(f"{name}: finished before")

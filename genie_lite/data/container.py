@@ -89,6 +89,8 @@ def images_of(container: InputContainer, stream: VideoStream, faults: list[Fault
         except FFmpegError as error:
             faults.append(Fault(f"demuxer: {error.strerror}"))
             packet = None
+        except IndexError:
+            packet = None  # PyAV 18, after all packets of ours, where another track has turned up in mid-file
         if packet is None:
             return
         time_s = None if packet.pts is None else float(packet.pts * packet.time_base)

@@ -114,9 +114,9 @@ def _pair(rows: UInt8[np.ndarray, "n m"], lit: Float64[np.ndarray, " n"]) -> tup
     come in pairs.
     """
     first, last = _bar(rows, lit), _bar(rows[::-1], lit[::-1])
-    if last and not first and _is_black(rows[: last - BLUR_PX]).all():
+    if last and not first and _is_black(rows[: max(1, last - BLUR_PX)]).all():
         first = last
-    if first and not last and _is_black(rows[BLUR_PX - first :]).all():
+    if first and not last and _is_black(rows[min(-1, BLUR_PX - first) :]).all():
         last = first
     return first, last
 

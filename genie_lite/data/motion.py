@@ -4,7 +4,7 @@ Everything is measured on the luma of thumbnails: as telling as the full picture
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import cv2
 import numpy as np
@@ -24,7 +24,7 @@ class HasLuma(Protocol):
     """A frame whose thumbnail is known."""
 
     @property
-    def luma(self) -> np.ndarray: ...
+    def luma(self) -> Any: ...
 
 
 FrameT = TypeVar("FrameT", bound=HasLuma)

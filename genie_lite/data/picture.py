@@ -15,7 +15,6 @@ import av
 import cv2
 import numpy as np
 from av.error import FFmpegError
-from av.sidedata.sidedata import Type
 from av.video.format import VideoFormat
 from av.video.reformatter import VideoReformatter
 from einops import repeat
@@ -102,7 +101,7 @@ def orientation_of(image: av.VideoFrame) -> Orientation:
 
     Source: the matrix as FFmpeg documents it (libavutil/display.h): (x, y) goes to (a x + c y, b x + d y).
     """
-    found = image.side_data.get(Type.DISPLAYMATRIX)
+    found = image.side_data.get("DISPLAYMATRIX")
     if found is None:
         return UPRIGHT
     a, b, _, c, d = (int(value) for value in np.frombuffer(bytes(found), "<i4")[:5])
@@ -122,7 +121,7 @@ def opaque(image: av.VideoFrame) -> av.VideoFrame:
     alpha = pixels[..., 3]
     if alpha.min() == 255:
         return image
-    colour = cv2.multiply(pixels[..., :3], repeat(alpha, "h w -> h w 3"), scale=1 / 255)
+    colour = np.asarray(cv2.multiply(pixels[..., :3], repeat(alpha, "h w -> h w 3"), scale=1 / 255), np.uint8)
     shown = av.VideoFrame.from_ndarray(colour, format="rgb24")
     shown.pts, shown.time_base = image.pts, image.time_base
     return shown
@@ -168,7 +167,8 @@ class SquareFitter:
     def __init__(
         self, size_px: int, resize: Resize, bars: Bars | None = None, bars_hw: tuple[int, int] = (0, 0)
     ) -> None:
-        self.size_px, self.resize = size_px, resize
+        self.size_px: int = size_px
+        self.resize: Resize = resize
         self._reformatter = VideoReformatter()  # keeps the scaler's tables between frames
         self._bars, self._bars_hw = bars, bars_hw
         self._crop = _crop(bars, *bars_hw) if bars else None

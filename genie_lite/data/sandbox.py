@@ -15,6 +15,7 @@ hostile one can take is bounded here in memory and in time, and in `video` in pi
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import resource
 import signal
@@ -29,6 +30,7 @@ from types import TracebackType
 from typing import IO, Any, Protocol, cast, runtime_checkable
 
 from genie_lite.data.container import BadVideo
+from genie_lite.data.motion import FROZEN_S
 from genie_lite.data.picture import BadPicture
 from genie_lite.data.place import Place
 from genie_lite.data.segment import IngestConfig, Tally, segments
@@ -52,7 +54,7 @@ class Spool(Protocol):
 
 @dataclass(frozen=True)
 class Encoded:
-    """One segment as it goes into a shard; `about` holds source_frames, times_s and num_frames.
+    """One segment as it goes into a shard; `about` is what `Segment.about` says of it.
 
     The mp4 lies in `spool`, together with those of the other segments of its file.
     """
@@ -190,7 +192,8 @@ class Sandbox:
 
     def _allowance(self) -> int:
         """Bytes for the decoder and for the longest piece: as a list, as an array and in the encoder."""
-        num_frames = self._config.segment_frames + self._config.min_frames
+        held = math.ceil(FROZEN_S * self._config.rate_hz)  # until it is known whether they are frozen
+        num_frames = self._config.segment_frames + self._config.min_frames + held
         return self.memory_bytes + 3 * num_frames * 3 * self._config.size_px**2
 
     def _receive(self, connection: Connection, end_s: float) -> bytes:
@@ -234,6 +237,10 @@ def _serve(connection: Connection) -> None:
             fault = str(error)
         except MemoryError:
             fault = "not enough memory to decode it"
+        except ConnectionError:
+            raise  # the parent is gone
+        except OSError as error:
+            fault = f"cannot be read ({error.strerror or error})"
         done = {"kind": "done", "fault": fault, "complaint": complaint, "figures": figures}
         connection.send_bytes(_pack(done))
 
@@ -266,12 +273,21 @@ def _figures(place: Place, pulse: "_Pulse") -> dict[str, Any]:
 
 
 def _sha256_of(place: Place, pulse: "_Pulse") -> str:
-    digest = hashlib.sha256()
-    with place.open() as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-            pulse()
-    return digest.hexdigest()
+    """Of all bytes that hold the video; those of the last one are remembered, for episodes share files."""
+    state = place.path.stat()
+    key = (place.path, place.offset, place.num_bytes, state.st_size, state.st_mtime_ns)
+    if key not in _LAST_SHA256:
+        digest = hashlib.sha256()
+        with place.open() as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+                pulse()
+        _LAST_SHA256.clear()
+        _LAST_SHA256[key] = digest.hexdigest()
+    return _LAST_SHA256[key]
+
+
+_LAST_SHA256: dict[tuple[object, ...], str] = {}
 
 
 class _Pulse:

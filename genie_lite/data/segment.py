@@ -24,6 +24,7 @@ from genie_lite.data.motion import brightness_of, find_frozen, luma_of, motion_o
 from genie_lite.data.picture import Picture, Resize, SquareFitter
 from genie_lite.data.place import Place
 from genie_lite.data.quality import QualityConfig
+from genie_lite.data.resample import pieces, resample
 from genie_lite.data.shots import CutDetector, ShotFrame, find_shots
 from genie_lite.data.signature import signature_of
 from genie_lite.data.video import Codec, PixelFormat, decode, encode_mp4, sample
@@ -188,7 +189,7 @@ def segments(
         BadVideo: at the start or, for a file that breaks off, at the end: then none of it is to be used.
     """
     for shot in _shots(_frames(place, config, tally, on_frame), config, tally):
-        for piece in _pieces(shot, config.segment_frames, config.min_frames):
+        for piece in pieces(shot, config.segment_frames, config.min_frames):
             segment = _segment(piece, config, tally)
             if segment is not None:
                 yield segment
@@ -219,7 +220,7 @@ def _shots(frames: Iterable[ShotFrame], config: IngestConfig, tally: Tally) -> I
         if is_black:
             continue
         tally.shots += 1
-        kept = (_kept(frame) for frame in _resample(shot, config.rate_hz))
+        kept = (_kept(frame) for frame in resample(shot, config.rate_hz))
         if not config.cuts:
             yield kept
             continue
@@ -275,46 +276,3 @@ def _counted(frames: Iterable[ShotFrame], tally: Tally, on_frame: Callable[[], N
         tally.black += frame.is_black
         tally.seconds = round(frame.picture.time_s - first_s, 3)
         yield frame
-
-
-def _resample(frames: Iterable[ShotFrame], rate_hz: float) -> Iterator[ShotFrame]:
-    """For each time of a regular grid the frame nearest in time; the last one lasts as long as the one before.
-
-    Nearest and not latest: with equal rates, jitter in the time stamps then neither drops nor repeats.
-    """
-    held: ShotFrame | None = None
-    origin_s = end_s = 0.0
-    tick = 0
-    for frame in frames:
-        time_s = frame.picture.time_s
-        if held is None:
-            origin_s, end_s = time_s, time_s + 0.5 / rate_hz
-        elif time_s <= held.picture.time_s:
-            continue  # a time stamp that stands still or goes back a little
-        else:
-            half_s = (time_s - held.picture.time_s) / 2
-            # A tie goes to the later frame, whatever the rounding of the container's clock.
-            while origin_s + tick / rate_hz < time_s - half_s - 1e-4:
-                yield held
-                tick += 1
-            end_s = time_s + half_s
-        held = frame
-    while held is not None and origin_s + tick / rate_hz < end_s - 1e-4:
-        yield held
-        tick += 1
-
-
-def _pieces(frames: Iterable[_Kept], longest: int, shortest: int) -> Iterator[list[_Kept]]:
-    """Runs of at most `longest`; the end is shared between the last two rather than cut off too short."""
-    piece: list[_Kept] = []
-    for frame in frames:
-        piece.append(frame)
-        if len(piece) == longest + shortest:
-            yield piece[:longest]
-            piece = piece[longest:]
-    if len(piece) > longest:
-        half = len(piece) // 2
-        yield piece[:half]
-        piece = piece[half:]
-    if piece:
-        yield piece

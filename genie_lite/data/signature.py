@@ -3,8 +3,13 @@
     64 bits   low 2-D frequencies of the mean frame, above their median or not (pHash): where it was filmed
     64 bits   low frequencies in time and space, above noise or not: what happened there, and when
 
-Source: pHash (Zauner, 2010); the second half is its 3-D counterpart (Coskun, Sankur and Memon, "Spatio-temporal
-transform based video hashing", 2006). Differs: the two halves are kept apart, so that clips of one static camera, whose
+Measured on 595 clips of robots, homes and streets (10 Hz, 64 px), python benchmarks/signature.py: within MAX_DISTANCE
+lay 0 of 2,628 pairs of different episodes of one task before one static camera, and 2 of 135,460 pairs of other
+videos (and 13 of one video that was published twice); of copies 100 % after crf 35, half the size, brightness + 20,
+VP9 and MPEG-4 each, 94 % at 2/3 of the rate and 90 % after most of these at once.
+
+Source: pHash (Zauner, 2010); the second half is its counterpart in time (Coskun, Sankur and Memon, "Spatio-temporal
+transform based video hashing", 2006). Differs: the halves are kept apart, so that clips of one static camera, whose
 mean frames are alike, are told apart by what moves; and what does not move gives zeros, not the signs of noise.
 """
 

@@ -86,7 +86,7 @@ class TokenShards:
     @classmethod
     def open(
         cls,
-        folder: Path,
+        folder: Path | str,
         parents: Mapping[str, str] | None = None,
         *,
         run: Path | None = None,

@@ -8,7 +8,7 @@ Pixels are uint8 RGB here, `h w c` for one frame and `t h w c` for several.
 """
 
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -42,7 +42,6 @@ SUFFIXES = frozenset(
 # H.264 shows a key frame some frames after it decodes it, and some containers seek by the time of decoding.
 SEEK_MARGIN_FRAMES = 4
 SAMPLE_FRAMES = 300  # of a video with few key frames, so many are decoded for a look at it
-SAMPLE_EVERY = 4
 
 
 @dataclass(frozen=True)
@@ -122,14 +121,23 @@ def decode(place: Place) -> Iterator[Picture]:
 def sample(place: Place, num: int) -> Iterator[Picture]:
     """A few pictures from all over a video, for a look at it before it is decoded; those of the middle first.
 
-    Key frames near `num` places are sought. Where there are fewer, every fourth of the first `SAMPLE_FRAMES` frames
-    comes too. Nothing is judged: a video that breaks off ends the iteration.
+    Key frames near `num` places are sought. Where there are fewer, pictures from among the first `SAMPLE_FRAMES`
+    frames come too, four times as many. Nothing is judged: a video that breaks off ends the iteration.
     """
     seen: set[int | None] = set()
     with suppress(BadVideo):
-        yield from _distinct(place, seen, lambda *opened: _key_frames(*opened, place.span_s, num))
-        if len(seen) < num:
-            yield from _distinct(place, seen, lambda *opened: _first_frames(*opened, place.span_s))
+        for images_of in (_key_frames, _first_frames):
+            if len(seen) >= num:
+                return
+            with containers.opened(place) as (container, stream):
+                aspect = containers.pixel_aspect_of(stream)
+                for image in images_of(container, stream, place.span_s, num):
+                    if image.pts in seen:
+                        continue
+                    seen.add(image.pts)
+                    containers.expect_modest(place.path, image.height, image.width, 0)
+                    time_s = image.time or 0.0
+                    yield Picture(opaque(image), len(seen) - 1, time_s, aspect, orientation_of(image))
 
 
 def _images(
@@ -151,20 +159,6 @@ def _images(
         yield from containers.within(place.span_s, rate_hz, containers.images_of(container, stream, faults))
 
 
-def _distinct(
-    place: Place,
-    seen: set[int | None],
-    images_of: Callable[[InputContainer, VideoStream], Iterator[av.VideoFrame]],
-) -> Iterator[Picture]:
-    with containers.opened(place) as (container, stream):
-        aspect = containers.pixel_aspect_of(stream)
-        for image in images_of(container, stream):
-            if image.pts not in seen:
-                seen.add(image.pts)
-                containers.expect_modest(place.path, image.height, image.width, 0)
-                yield Picture(opaque(image), len(seen) - 1, image.time or 0.0, aspect, orientation_of(image))
-
-
 def _key_frames(
     container: InputContainer, stream: VideoStream, span_s: Span | None, num: int
 ) -> Iterator[av.VideoFrame]:
@@ -182,13 +176,15 @@ def _key_frames(
 
 
 def _first_frames(
-    container: InputContainer, stream: VideoStream, span_s: Span | None
+    container: InputContainer, stream: VideoStream, span_s: Span | None, num: int
 ) -> Iterator[av.VideoFrame]:
+    """At even distances, for neighbours show the same."""
     if span_s is not None:
         containers.seek(container, stream, span_s[0])
     images = containers.images_of(container, stream, [])
-    within = images if span_s is None else containers.within(span_s, containers.rate_of(stream), images)
-    return islice(within, 0, SAMPLE_FRAMES, SAMPLE_EVERY)
+    if span_s is not None:
+        images = containers.within(span_s, containers.rate_of(stream), images)
+    return islice(images, 0, SAMPLE_FRAMES, max(1, SAMPLE_FRAMES // (4 * num)))
 
 
 def encode_mp4(

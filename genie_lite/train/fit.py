@@ -29,7 +29,15 @@ from genie_lite.train.rank import is_main_process
 PARENTS: dict[StageName, tuple[str, ...]] = {"tokenizer": (), "lam": (), "dynamics": ("tokenizer", "lam")}
 
 # These change how often something is looked at or kept or worked out, not what is learnt.
-WITHOUT_EFFECT = {"val_every", "val_clips", "log_every", "checkpoint_every", "cache_gb", "recompute"}
+WITHOUT_EFFECT = {
+    "val_every",
+    "val_clips",
+    "log_every",
+    "checkpoint_every",
+    "cache_gb",
+    "num_workers",
+    "recompute",
+}
 
 
 def fit(
@@ -42,6 +50,7 @@ def fit(
     wandb: WandbMode = "offline",
     trainer: Mapping[str, Any] | None = None,
     recipe_text: str = "",
+    strict: bool = False,
 ) -> Artifact:
     """Train a stage to its end and write its artifact; do what is missing of that.
 
@@ -54,6 +63,7 @@ def fit(
         wandb: where numbers go beside metrics.jsonl.
         trainer: further arguments of lightning.Trainer, such as devices.
         recipe_text: kept beside the weights.
+        strict: stop where a shard cannot be read any more, instead of taking other windows.
 
     Returns:
         The finished stage, at once if it was finished before.
@@ -80,7 +90,9 @@ def fit(
     # Lightning takes seconds to import; a finished stage, and `--help`, should not wait for it.
     from genie_lite.train.session import Session
 
-    return Session(stage, config, shards, run, parents, seed).train(wandb, dict(trainer or {}), recipe_text)
+    return Session(stage, config, shards, run, parents, seed, strict=strict).train(
+        wandb, dict(trainer or {}), recipe_text
+    )
 
 
 def _check_frames(config: StageConfig, shards: ShardSet | Corpora[Any]) -> None:

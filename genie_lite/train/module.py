@@ -105,7 +105,7 @@ class DynamicsModule(L.LightningModule):
 
     def training_step(self, clip: TokenClip, batch_idx: int) -> dict[str, Any]:
         generator = torch.Generator().manual_seed(step_seed(self.seed, batch_idx))
-        share = self.global_rank, self.trainer.world_size  # as `TokenLoader` shares a batch out
+        share = self.global_rank, self.trainer.world_size  # as `token_loader` shares a batch out
         out = self.model(clip.tokens, self.code_vectors[clip.codes], generator, share)
         return _step_output(dynamics.objective(out, clip.tokens, self.weights))
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from genie_lite.artifact import Artifact, read_artifact, write_artifact
+from genie_lite.data.loader import worker_death
 from genie_lite.data.mixture import Corpora
 from genie_lite.data.shards import ShardSet
 from genie_lite.errors import UserError
@@ -72,6 +73,8 @@ class Session:
         run: Path,
         parents: Mapping[str, Artifact],
         seed: int,
+        *,
+        strict: bool = False,
     ) -> None:
         self._stage, self._config, self._shards, self._run = stage, config, shards, run
         self._parents, self._seed = parents, seed
@@ -81,10 +84,15 @@ class Session:
         self._log_remote: Callable[[Row], None] | None = None
         self._data = (
             TokenData(
-                shards, run, {name: parent.sha256 for name, parent in parents.items()}, config.train, seed
+                shards,
+                run,
+                {name: parent.sha256 for name, parent in parents.items()},
+                config.train,
+                seed,
+                strict=strict,
             )
             if isinstance(config, DynamicsStage)
-            else ClipData(shards, config.train, seed)
+            else ClipData(shards, config.train, seed, strict=strict)
         )
         self._average = None if config.train.ema_decay is None else WeightAverage(config.train.ema_decay)
         self._validate = Validate(self._data.validation_clips, self._folder, self._write, self._average)
@@ -105,6 +113,8 @@ class Session:
                     trainer.fit(
                         module, datamodule=self._data, ckpt_path=self._resume_path(), weights_only=True
                     )
+            except RuntimeError as error:
+                raise worker_death(error) or error from error
             finally:
                 if self._log_remote is not None:
                     close_wandb()

@@ -345,6 +345,80 @@ def test_an_exported_world_stands_alone(readme: dict[str, Outcome], place: Path,
     assert str(place) not in text, "a path of this machine"
 
 
+def test_ready_tokens_train_the_same_dynamics_model(readme: dict[str, Outcome], place: Path) -> None:
+    tokenized = start("tokenize", RUN, RUN / "shards", "--out", "own-tokens", folder=place)
+    assert tokenized.code == 0, tokenized.err
+    folder = place / "runs" / "from-tokens"
+    shutil.copytree(place / RUN, folder, ignore=shutil.ignore_patterns("dynamics", "tokens", "videos"))
+    (folder / "videos").symlink_to(place / RUN / "videos")
+    train = (
+        "train",
+        "recipes/toy/demo.yaml",
+        "--stage",
+        "dynamics",
+        "name=from-tokens",
+        "data.tokens=own-tokens",
+    )
+    outcome = start(*train, folder=place)
+    assert outcome.code == 0, outcome.err
+    assert not (folder / "tokens").exists(), "no video was decoded"
+    weights = [run / "dynamics" / "model.safetensors" for run in (folder, place / RUN)]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_tokens_of_another_tokenizer_are_refused_with_the_command(
+    readme: dict[str, Outcome], place: Path
+) -> None:
+    folder = place / "runs" / "other"
+    shutil.copytree(
+        place / RUN, folder, ignore=shutil.ignore_patterns("tokenizer", "lam", "dynamics", "tokens")
+    )
+    few = ("name=other", "seed=5", *(f"{stage}.train.steps=4" for stage in ("tokenizer", "lam")))
+    warm = tuple(f"{stage}.train.warmup_steps=1" for stage in ("tokenizer", "lam"))
+    for stage in ("tokenizer", "lam"):
+        line = ("train", "recipes/toy/demo.yaml", "--stage", stage, *few, *warm)
+        assert (outcome := start(*line, folder=place)).code == 0, outcome.err
+    train = ("train", "recipes/toy/demo.yaml", "--stage", "dynamics", *few, *warm, "data.tokens=own-tokens")
+    outcome = start(*train, folder=place)
+    assert outcome.code == 2, outcome.err
+    assert "stale" in outcome.last_line
+    assert "genie-lite tokenize" in outcome.last_line
+
+
+def test_two_corpora_are_trained_on_together(readme: dict[str, Outcome], place: Path) -> None:
+    both = ("record=null", "data.source=shards", "data.mix=[{source: runs/toy-demo/shards, weight: 0.5}]")
+    few = ("tokenizer.train.steps=4", "tokenizer.train.warmup_steps=1")
+    line = ("train", "recipes/toy/demo.yaml", "--stage", "tokenizer", "name=mixed", *both, *few)
+    outcome = start(*line, folder=place)
+    assert outcome.code == 0, outcome.err
+    kept = (place / "runs" / "mixed" / "recipe.yaml").read_text()
+    assert "weight: 0.5" in kept
+    heavier = start(*line[:-3], "data.mix=[{source: runs/toy-demo/shards, weight: 2}]", *few, folder=place)
+    assert heavier.code == 2, "another mixture is another data set"
+
+
+def test_a_damaged_shard_is_left_out_or_stops_the_training(readme: dict[str, Outcome], place: Path) -> None:
+    shutil.copytree(place / RUN / "shards", place / "bad-shards")
+    shard = sorted((place / "bad-shards").glob("train-*.tar"))[0]
+    shard.write_bytes(shard.read_bytes()[:-2000])
+    few = (
+        "tokenizer.train.steps=4",
+        "tokenizer.train.warmup_steps=1",
+        "record=null",
+        "data.source=bad-shards",
+    )
+    line = ("train", "recipes/toy/demo.yaml", "--stage", "tokenizer", *few)
+    outcome = start(*line, "name=less", folder=place)
+    assert outcome.code == 0, outcome.err
+    assert shard.name in outcome.err
+    stopped = start(*line, "name=strict", "data.strict=true", folder=place)
+    assert stopped.code == 2
+    assert shard.name in stopped.last_line
+    verified = start("data", "verify", "bad-shards", folder=place)
+    assert verified.code == 2
+    assert shard.name in verified.last_line
+
+
 def test_a_run_is_not_exported_over_itself(readme: dict[str, Outcome], place: Path) -> None:
     outcome = start("export", RUN, "--out", RUN, folder=place)
     assert outcome.code == 2
@@ -367,8 +441,8 @@ def test_all_kinds_of_sources_become_one_corpus(readme: dict[str, Outcome], plac
 def inputs(place: Path) -> Path:
     """Somebody's folder of videos, one of them broken, and a robot's dataset."""
     videos = [
-        write(place / "mine" / "deep" / f"{ground}.mp4", moving_square(30, ground=ground))
-        for ground in ("blue", "green", "grey")
+        write(place / "mine" / "deep" / f"{name}.mp4", wandering_square(name, 30, 32))
+        for name in ("blue", "green", "grey")
     ]
     whole = videos[0].read_bytes()
     (place / "mine" / "broken.mp4").write_bytes(whole[: len(whole) // 2])

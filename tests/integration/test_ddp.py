@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from genie_lite.data.shards import ShardSet
-from genie_lite.errors import UserError
 from genie_lite.train.config import StageConfig, StageName
 from tests.processes import (
     STAGES,
@@ -69,11 +68,3 @@ def test_two_resumed_processes_equal_two_uninterrupted(tmp_path: Path, shards: S
     assert losses(tmp_path, "dynamics") == losses(two, "dynamics")
     found, wanted = (run / "dynamics" / "model.safetensors" for run in (tmp_path, two))
     assert found.read_bytes() == wanted.read_bytes()
-
-
-def test_one_process_does_not_go_on_for_two(tmp_path: Path, shards: ShardSet) -> None:
-    assert train_with_two(shards, tmp_path, {"lam": tiny("lam", DDP)}, "5").returncode == 9
-    with pytest.raises(
-        UserError, match=r"written by 2 processes, this run has 1; resume with trainer\.devices=2"
-    ):
-        train("lam", shards, tmp_path, tiny("lam", DDP))

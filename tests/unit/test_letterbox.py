@@ -74,6 +74,12 @@ def test_samples_show_what_lies_between_the_bars(tmp_path: Path, key_frames_ever
     assert kept[:, :4].max() < 20
 
 
+def test_a_bar_vouches_for_the_other_one(tmp_path: Path) -> None:
+    frames = boxed_to(128, 160, Bars(20, 20, 0, 0))
+    frames[:, 20:50] = np.linspace(4, 60, 30, dtype=np.uint8)[:, None, None]  # a dark ceiling
+    assert bars_of(write_foreign(tmp_path / "a.mp4", frames)) == Bars(20, 20, 0, 0)
+
+
 def test_noise_in_the_bars_is_no_content(tmp_path: Path) -> None:
     frames = boxed_to(128, 160, Bars(20, 20, 0, 0), num=90)
     noisy = frames + np.random.default_rng(0).normal(0, 3, frames.shape)

@@ -1,9 +1,11 @@
 """Decoding in a child process: it may die, hang or eat memory, and the parent goes on."""
 
+import hashlib
 import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO, cast
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from genie_lite.data.ingest import IngestConfig
 from genie_lite.data.place import Place
 from genie_lite.data.sandbox import Sandbox
 from genie_lite.data.video import read_frames
-from tests.videos import huge_gif, moving_square, truncate, write, write_foreign
+from tests.videos import drifting, huge_gif, moving_square, truncate, write, write_foreign
 
 CONFIG = IngestConfig(
     size_px=32,
@@ -95,8 +97,43 @@ def test_encoded_video_leaves_the_memory(tmp_path: Path, monkeypatch: pytest.Mon
     with Sandbox(CONFIG.model_copy(update={"cuts": False}), tmp_path / "spool") as sandbox:
         result = sandbox.read(Place(write(tmp_path / "a.mp4", noise)))
         frames = [read_frames(segment.mp4) for segment in reversed(result.segments)]
-    on_disk = [os.fstat(segment.spool.fileno()).st_size for segment in result.segments]
+    spools = [cast(IO[bytes], segment.spool) for segment in result.segments]
+    on_disk = [os.fstat(spool.fileno()).st_size for spool in spools]
     result.close()
     assert on_disk == [sum(segment.size for segment in result.segments)] * 3
     np.testing.assert_allclose(np.concatenate(frames[::-1]), noise, atol=80)
     assert not list((tmp_path / "spool").iterdir())  # nothing to sweep up after a crash either
+
+
+def test_figures_tell_how_a_video_was_cut(tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"letterbox": True, "min_motion": 0.3})
+    content = drifting(20, 64, 96)
+    boxed = np.pad(content, ((0, 0), (16, 16), (0, 0), (0, 0)))
+    path = write_foreign(tmp_path / "a.mp4", boxed, rate=10, rotation=-90)
+    plain = write_foreign(tmp_path / "b.mp4", content, rate=10)
+    with Sandbox(config) as sandbox:
+        found, other = (sandbox.read(Place(each)) for each in (path, plain))
+    assert (found.figures["rotation"], found.figures["letterbox"]) == (90, [0, 0, 16, 16])
+    assert (other.figures["rotation"], "letterbox" in other.figures) == (0, False)
+    assert (found.figures["frozen"], found.figures["dropped"]) == (0, {})
+    (segment,) = found.segments
+    assert {"motion", "brightness"} <= segment.about.keys()
+    for result in (found, other):
+        result.close()
+
+
+def test_a_shared_file_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "a.mp4", moving_square(8))
+    opened: list[Path] = []
+    really = Place.open
+    monkeypatch.setattr(Place, "open", lambda place: opened.append(place.path) or really(place))
+
+    def digest(place: Place) -> str:
+        return sandbox_module._sha256_of(place, lambda: None)  # type: ignore[arg-type]
+
+    expected = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert {digest(Place(path, span_s=(float(k), k + 1.0))) for k in range(5)} == {expected}
+    assert len(opened) == 1
+    assert digest(Place(path, 4)) == hashlib.sha256(path.read_bytes()[4:]).hexdigest()
+    path.write_bytes(b"another one")
+    assert digest(Place(path)) == hashlib.sha256(b"another one").hexdigest()

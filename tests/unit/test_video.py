@@ -1,13 +1,15 @@
 """Video in and out: exact frames, honest errors."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import av
 import numpy as np
 import pytest
 
 from genie_lite.data import container as containers
-from genie_lite.data.container import BadVideo
+from genie_lite.data.container import BadVideo, Fault
 from genie_lite.data.picture import SquareFitter
 from genie_lite.data.place import Place
 from genie_lite.data.video import (
@@ -258,3 +260,18 @@ def test_own_files_that_do_not_decode_are_user_errors() -> None:
         read_frames(b"nothing")
     with pytest.raises(UserError, match="cannot be decoded"):
         read_frames(encode_mp4(moving_square(5), 10.0), [5])
+
+
+def test_a_track_that_turns_up_late_takes_nothing_away(tmp_path: Path) -> None:
+    """PyAV 18 forgets how many tracks it had asked for, and fails when it has handed out every packet."""
+    path = write_foreign(tmp_path / "a.ts", moving_square(8))
+    with containers.opened(Place(path)) as (container, stream):
+
+        def demux(wanted: object) -> Iterator[object]:
+            yield from container.demux(wanted)
+            raise IndexError("list index out of range")
+
+        late = Mock(spec=type(container), demux=demux)
+        faults: list[Fault] = []
+        assert len(list(containers.images_of(late, stream, faults))) == 8
+    assert not faults
