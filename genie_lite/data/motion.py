@@ -54,7 +54,8 @@ def brightness_of(lumas: UInt8[np.ndarray, "t y x"]) -> float:
 
 def is_black(luma: UInt8[np.ndarray, "y x"]) -> bool:
     """Whether 99 % of the pixels are. A mean would call a night scene, or a game on a black ground, black."""
-    return bool(np.count_nonzero(luma >= BLACK_LUMA) <= 0.01 * luma.size)
+    _, bright = cv2.threshold(luma, BLACK_LUMA - 1, 1, cv2.THRESH_BINARY)
+    return cv2.countNonZero(bright) <= 0.01 * luma.size
 
 
 def find_frozen(frames: Iterable[FrameT], rate_hz: float) -> Iterator[tuple[FrameT, bool]]:

@@ -26,6 +26,10 @@ from genie_lite.errors import UserError
 Resize = Literal["crop", "pad", "stretch"]
 
 
+# Parallel over files, never inside one: since version 17 PyAV scales in as many threads as there are cores.
+ONE_THREAD = {"threads": 1} if int(av.__version__.partition(".")[0]) >= 17 else {}
+
+
 class BadPicture(UserError):
     """A decoded frame that cannot be brought to RGB."""
 
@@ -117,7 +121,7 @@ def opaque(image: av.VideoFrame) -> av.VideoFrame:
     """
     if not _has_alpha(image.format.name):
         return image
-    pixels = image.to_ndarray(format="rgba")
+    pixels = _converted(image, "rgba")
     alpha = pixels[..., 3]
     if alpha.min() == 255:
         return image
@@ -134,7 +138,11 @@ def luma_at_full_size(picture: Picture) -> UInt8[np.ndarray, "h w"]:
         BadPicture: pixels that FFmpeg cannot convert.
     """
     with _convertible(picture.image):
-        return picture.image.reformat(format="gray").to_ndarray()
+        return _converted(picture.image, "gray")
+
+
+def _converted(image: av.VideoFrame, pixel_format: str) -> np.ndarray:
+    return VideoReformatter().reformat(image, format=pixel_format, **ONE_THREAD).to_ndarray()
 
 
 @contextmanager
@@ -191,7 +199,8 @@ class SquareFitter:
 
     def _scaled(self, image: av.VideoFrame, pixel_aspect: float) -> UInt8[np.ndarray, "h w c"]:
         height, width = self._size(image.height, image.width * pixel_aspect)
-        return self._reformatter.reformat(image, width, height, "rgb24", interpolation="AREA").to_ndarray()
+        scaled = self._reformatter.reformat(image, width, height, "rgb24", interpolation="AREA", **ONE_THREAD)
+        return scaled.to_ndarray()
 
     def _size(self, height: int, width: float) -> tuple[int, int]:
         if self.resize == "stretch":

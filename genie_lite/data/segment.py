@@ -32,7 +32,7 @@ from genie_lite.data.video import Codec, PixelFormat, decode, encode_mp4, sample
 # Above this share of repeated frames the source is too slow for the wanted rate, and most transitions
 # would say that nothing happened.
 MAX_REPEATED = 0.2
-# Of 524 clips of robots and of everyday life (10 Hz, 64 px), the 4 below it show nothing that moves, or something
+# Of 525 clips of robots and of everyday life (10 Hz, 64 px), the 4 below it show nothing that moves, or something
 # in a corner; in those just above it a hand or an arm comes and goes.
 MIN_MOTION = 0.3
 

@@ -85,8 +85,9 @@ def decode(place: Place) -> Iterator[Picture]:
     them, their time from its begin. The video is judged as a whole: pictures come as they are decoded, and where
     something was missing or broken the *end* of the iteration raises, so that a caller keeps all of it or nothing.
 
-    Known limits: nothing is mapped from HDR to SDR, colours of PQ and HLG look flat. A picture track that changes
-    its size in mid-stream is followed, a second track is not. Deinterlacing trusts the decoder's flags.
+    Known limits: nothing is mapped from HDR to SDR, so that colours of PQ and HLG look flat. Deinterlacing trusts the
+    decoder's flags. What an mp4's edit list leaves out is left out. Of several picture tracks the first is taken. Where
+    time stamps go back by more than a second a shot ends; by less, frames are passed over until they have caught up.
 
     Raises:
         BadVideo: not a video, no frame at all, broken packets, an end that comes too early, too many frames

@@ -117,6 +117,28 @@ def test_decoded_pictures_are_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert most <= 5
 
 
+def test_a_clock_that_starts_again_ends_a_segment(tmp_path: Path) -> None:
+    coder = {"b": "8M"}
+    part = write_foreign(
+        tmp_path / "part.mpg", drifting(50, 32, 32), rate=25, codec="mpeg2video", coder=coder
+    )
+    whole = tmp_path / "whole.mpg"
+    whole.write_bytes(part.read_bytes() * 2)
+    found, _ = cut(whole, CONFIG.model_copy(update={"cuts": False}))
+    assert [segment.source_frames[0] // 50 for segment in found] == [0, 1]
+    assert [segment.source_frames[-1] // 50 for segment in found] == [0, 1]
+
+
+def test_a_clock_that_stands_still_gives_nothing(tmp_path: Path) -> None:
+    path = write_foreign(
+        tmp_path / "a.mkv", drifting(30, 32, 32), codec="mjpeg", pixel_format="yuvj420p", rate=1000
+    )
+    found, tally = cut(path)  # all of it lasts 30 ms
+    assert not found
+    assert tally.source_frames == 30
+    assert str(tally.complaint(CONFIG)).startswith("no shot of at least 4 frames")
+
+
 # Where nothing moves
 
 
