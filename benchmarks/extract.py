@@ -20,7 +20,7 @@ import torch
 from measure import Row, command, take_turns, tell, write_table
 
 from genie_lite.adapt.extract import extract
-from genie_lite.data.shards import ShardSet
+from genie_lite.data.shards.shards import ShardSet
 from genie_lite.errors import UserError
 from genie_lite.folder import recipe_of, shards_of
 from genie_lite.models.lam import LatentActionModel, load_lam

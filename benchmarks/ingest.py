@@ -4,8 +4,8 @@
 
 Rivals take turns, each in processes of its own on one core: the whole of `genie-lite ingest` as it is used (start-up,
 cuts, filters, duplicates, shards, manifest), the same with every filter off, and one ffmpeg per file that scales,
-crops, resamples and encodes with the same settings of x264, and does nothing else. Figures are CPU seconds of each with its
-children. `ratio` is ffmpeg's CPU time over the rival's: 1 as fast, more is faster.
+crops, resamples and encodes with the same settings of x264, and does nothing else. Figures are CPU seconds of each
+with its children. `ratio` is ffmpeg's CPU time over the rival's: 1 as fast, more is faster.
 """
 
 import argparse
@@ -21,10 +21,10 @@ from pathlib import Path
 
 from measure import Row, command, tell, write_table
 
-from genie_lite.data.container import BadVideo
-from genie_lite.data.place import Place
-from genie_lite.data.segment import IngestConfig
-from genie_lite.data.video import SUFFIXES, probe
+from genie_lite.data.cutting.segment import IngestConfig
+from genie_lite.data.video.codec import SUFFIXES, probe
+from genie_lite.data.video.container import BadVideo
+from genie_lite.data.video.place import Place
 
 CONFIG = IngestConfig()
 FILTERS_OFF = ("cuts=false", "letterbox=false", "min_motion=0", "near_duplicates=false")

@@ -40,10 +40,10 @@ from loader_data import Material, make, named
 from measure import Row, Timed, command, take_turns, tell, training_step, write_table
 from webdataset.compat import WebDataset
 
-from genie_lite.data.clip import TokenClip
-from genie_lite.data.loader import Loader, LoaderConfig, train_loader
-from genie_lite.data.shards import ShardSet
-from genie_lite.data.token_windows import token_loader
+from genie_lite.data.loading.clip import TokenClip
+from genie_lite.data.loading.loader import Loader, LoaderConfig, train_loader
+from genie_lite.data.loading.token_windows import token_loader
+from genie_lite.data.shards.shards import ShardSet
 from genie_lite.errors import UserError
 from genie_lite.models import dynamics
 from genie_lite.models.lam import LatentActionModel

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from genie_lite.data.index import index_of
-from genie_lite.data.shards import Sample, Shard, ShardSet, ShardWriter
-from genie_lite.data.token_shards import KIND, NO_CODE, Origin, TokenShards, npy
-from genie_lite.data.video import Codec, encode_mp4
+from genie_lite.data.shards.index import index_of
+from genie_lite.data.shards.shards import Sample, Shard, ShardSet, ShardWriter
+from genie_lite.data.shards.token_shards import KIND, NO_CODE, Origin, TokenShards, npy
+from genie_lite.data.video.codec import Codec, encode_mp4
 from genie_lite.files import write_json
 
 CLIP_FRAMES, RATE_HZ, SHARD_SAMPLES = 160, 10.0, 16

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from measure import Row, Timed, command, take_turns, tell, write_table
 
-from genie_lite.data.loader import Clip, validation_clips
+from genie_lite.data.loading.loader import Clip, validation_clips
 from genie_lite.errors import UserError
 from genie_lite.evals import fidelity
 from genie_lite.evals.control import score_control

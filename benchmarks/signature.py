@@ -17,11 +17,11 @@ from pathlib import Path
 import av
 import numpy as np
 
-from genie_lite.data.container import BadVideo
-from genie_lite.data.place import Place
-from genie_lite.data.segment import IngestConfig, Tally, segments
-from genie_lite.data.signature import distances, to_bytes
-from genie_lite.data.video import SUFFIXES
+from genie_lite.data.cutting.segment import IngestConfig, Tally, segments
+from genie_lite.data.cutting.signature import distances, to_bytes
+from genie_lite.data.video.codec import SUFFIXES
+from genie_lite.data.video.container import BadVideo
+from genie_lite.data.video.place import Place
 
 CONFIG = IngestConfig()
 LIMITS = (4, 8, 10, 12, 14, 16, 20, 24)

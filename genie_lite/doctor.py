@@ -125,7 +125,7 @@ def _video() -> Finding:
     try:
         import numpy as np
 
-        from genie_lite.data.video import encode_mp4, read_frames
+        from genie_lite.data.video.codec import encode_mp4, read_frames
 
         frames = np.full((4, 32, 32, 3), 128, dtype=np.uint8)
         back = read_frames(encode_mp4(frames, rate_hz=10.0))

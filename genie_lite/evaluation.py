@@ -26,8 +26,8 @@ from genie_lite.adapt.policy import PolicyFn, fixed_fn, load_policy, policy_fn, 
 from genie_lite.adapt.setting import Setting
 from genie_lite.adapt.supervised import Examples
 from genie_lite.data.labels import Labels, join
-from genie_lite.data.loader import to_frames, validation_clips
-from genie_lite.data.shards import Sample, ShardSet
+from genie_lite.data.loading.loader import to_frames, validation_clips
+from genie_lite.data.shards.shards import Sample, ShardSet
 from genie_lite.envs.games import game_of
 from genie_lite.errors import UserError
 from genie_lite.evals.codes import agreement

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from genie_lite.artifact import Artifact, read_artifact, write_copy
 from genie_lite.config import dump
-from genie_lite.data.shards import ShardSet
+from genie_lite.data.shards.shards import ShardSet
 from genie_lite.errors import UserError
 from genie_lite.files import read_json, write_bytes
 from genie_lite.folder import ingest_config_of, recipe_of, shards_of

@@ -30,15 +30,15 @@ from genie_lite.adapt.adapt import read_adapted
 from genie_lite.adapt.material import fingerprint
 from genie_lite.artifact import read_artifact
 from genie_lite.config import Config, change, dump, parse
-from genie_lite.data import lerobot
+from genie_lite.data.cutting.segment import IngestConfig
 from genie_lite.data.labels import Labels, join_labels, read_labels
-from genie_lite.data.mixture import Corpora, Corpus
-from genie_lite.data.robot_labels import LABELS_FILE, robot_labels
-from genie_lite.data.segment import IngestConfig
-from genie_lite.data.shards import INDEX_FILE, ShardSet
-from genie_lite.data.sources import absolute, expand, find_sources
-from genie_lite.data.token_shards import TokenShards
-from genie_lite.data.transport import path_of
+from genie_lite.data.loading.mixture import Corpora, Corpus
+from genie_lite.data.shards.shards import INDEX_FILE, ShardSet
+from genie_lite.data.shards.token_shards import TokenShards
+from genie_lite.data.shards.transport import path_of
+from genie_lite.data.sources import lerobot
+from genie_lite.data.sources.find import absolute, expand, find_sources
+from genie_lite.data.sources.robot_labels import LABELS_FILE, robot_labels
 from genie_lite.errors import UserError
 from genie_lite.files import read_json, write_bytes, write_json
 from genie_lite.progress import say

@@ -23,18 +23,18 @@ from genie_lite.adapt.extract import extract as extract_latents
 from genie_lite.adapt.material import fingerprint
 from genie_lite.artifact import is_finished, read_artifact
 from genie_lite.config import dump, override, parse
-from genie_lite.data.ingest import POOL, Share, Workers
-from genie_lite.data.ingest import ingest as ingest_videos
+from genie_lite.data.cutting.segment import IngestConfig
+from genie_lite.data.ingest.ingest import POOL, Share, Workers
+from genie_lite.data.ingest.ingest import ingest as ingest_videos
 from genie_lite.data.labels import Labels
-from genie_lite.data.quality_training import train_quality
-from genie_lite.data.report import write_data_report
-from genie_lite.data.robot_labels import keep_labels, robot_labels
-from genie_lite.data.segment import IngestConfig
-from genie_lite.data.shards import INDEX_FILE, ShardSet
-from genie_lite.data.sources import find_sources, robots_among
-from genie_lite.data.transport import path_of
-from genie_lite.data.verify import verify as verify_shards
-from genie_lite.data.video import write_mp4
+from genie_lite.data.quality.training import train_quality
+from genie_lite.data.report.report import write_data_report
+from genie_lite.data.shards.shards import INDEX_FILE, ShardSet
+from genie_lite.data.shards.transport import path_of
+from genie_lite.data.shards.verify import verify as verify_shards
+from genie_lite.data.sources.find import find_sources, robots_among
+from genie_lite.data.sources.robot_labels import keep_labels, robot_labels
+from genie_lite.data.video.codec import write_mp4
 from genie_lite.envs.record import RecordConfig
 from genie_lite.envs.record import record as record_game
 from genie_lite.errors import UserError

@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from genie_lite.adapt.config import AdaptConfig
 from genie_lite.config import Config, load
-from genie_lite.data.segment import IngestConfig
+from genie_lite.data.cutting.segment import IngestConfig
 from genie_lite.envs.games import game_of
 from genie_lite.envs.record import RecordConfig, check_levels
 from genie_lite.models.sampling import SamplingConfig

@@ -13,10 +13,10 @@ from jaxtyping import Int, UInt8
 from numpy import ndarray
 from PIL import Image, UnidentifiedImageError
 
-from genie_lite.data.loader import to_frames
-from genie_lite.data.picture import Picture, SquareFitter
-from genie_lite.data.segment import IngestConfig, Tally, segments
-from genie_lite.data.sources import find_sources
+from genie_lite.data.cutting.segment import IngestConfig, Tally, segments
+from genie_lite.data.loading.loader import to_frames
+from genie_lite.data.sources.find import find_sources
+from genie_lite.data.video.picture import Picture, SquareFitter
 from genie_lite.errors import UserError
 from genie_lite.models.world import World
 

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from genie_lite.data.video import encode_mp4
+from genie_lite.data.video.codec import encode_mp4
 
 JOINTS = ("kLeftShoulderPitch", "kRightElbow", "kLeftHandIndex", "kRightHandThumbBend")
 CAMERA = "observation.images.cam_high"

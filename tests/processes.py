@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 from safetensors.torch import load_file
 
-from genie_lite.data.shards import ShardSet
+from genie_lite.data.shards.shards import ShardSet
 from genie_lite.models.lam import LAMWeights
 from genie_lite.nn.quantize import VQConfig
 from genie_lite.train.config import LAMStage, StageConfig, StageName, TokenizerStage
@@ -23,7 +23,7 @@ NEVER = "-1"
 SCRIPT = """
 import os, sys
 from pathlib import Path
-from genie_lite.data.shards import ShardSet
+from genie_lite.data.shards.shards import ShardSet
 from genie_lite.train.callbacks import ShowProgress
 from genie_lite.train.config import STAGES
 from genie_lite.train.fit import fit

@@ -3,8 +3,8 @@
 import functools
 from pathlib import Path
 
-from genie_lite.data.shards import Sample, ShardSet, ShardWriter, index_of
-from genie_lite.data.video import encode_mp4
+from genie_lite.data.shards.shards import Sample, ShardSet, ShardWriter, index_of
+from genie_lite.data.video.codec import encode_mp4
 from genie_lite.files import write_json
 from tests.videos import moving_square
 

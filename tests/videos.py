@@ -8,7 +8,7 @@ from typing import Any
 import av
 import numpy as np
 
-from genie_lite.data.video import encode_mp4
+from genie_lite.data.video.codec import encode_mp4
 
 TEXTURES = {"blue": (40, 60, 200), "green": (60, 190, 70), "grey": (120, 120, 120), "dark": (34, 34, 38)}
 

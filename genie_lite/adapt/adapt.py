@@ -49,7 +49,7 @@ from genie_lite.adapt.stopping import Stop
 from genie_lite.adapt.supervised import Examples, Kind
 from genie_lite.config import parse
 from genie_lite.data.labels import ACTION, Labels
-from genie_lite.data.shards import ShardSet
+from genie_lite.data.shards.shards import ShardSet
 from genie_lite.errors import UserError
 from genie_lite.files import write_json
 from genie_lite.models.lam import LAMConfig

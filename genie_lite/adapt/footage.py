@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from genie_lite.data.loader import to_frames
-from genie_lite.data.shards import Sample
+from genie_lite.data.loading.loader import to_frames
+from genie_lite.data.shards.shards import Sample
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from genie_lite.adapt.footage import Footage
 from genie_lite.adapt.setting import Setting
 from genie_lite.adapt.supervised import ActionReader, ActionSpace, Examples, FitConfig, fit
 from genie_lite.config import parse
-from genie_lite.data.loader import to_frames
+from genie_lite.data.loading.loader import to_frames
 from genie_lite.errors import UserError
 from genie_lite.files import sha256_of, write_bytes, write_json
 from genie_lite.nn.attention import Attention, check_heads

@@ -24,7 +24,7 @@ from pydantic import Field, model_validator
 
 from genie_lite.config import Config
 from genie_lite.data.labels import write_labels
-from genie_lite.data.video import write_mp4
+from genie_lite.data.video.codec import write_mp4
 from genie_lite.envs.games import Game, game_of
 from genie_lite.envs.procgen import MAX_LEVEL
 from genie_lite.envs.protocol import Env, Planner, fill

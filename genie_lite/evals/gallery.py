@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from genie_lite.data.loader import Clip
+from genie_lite.data.loading.loader import Clip
 from genie_lite.errors import UserError
 from genie_lite.evals.pictures import animation_webp, sheet_webp, strip_png, tile, to_uint8
 from genie_lite.files import read_json, write_bytes, write_json

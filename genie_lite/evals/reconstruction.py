@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from einops import rearrange, repeat
 
-from genie_lite.data.loader import Clip
+from genie_lite.data.loading.loader import Clip
 from genie_lite.evals import fidelity
 from genie_lite.evals.codes import Usage, usage
 from genie_lite.evals.fidelity import compare, join

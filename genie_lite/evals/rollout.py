@@ -19,7 +19,7 @@ from einops import repeat
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from genie_lite.data.loader import Clip
+from genie_lite.data.loading.loader import Clip
 from genie_lite.errors import UserError
 from genie_lite.evals import fidelity
 from genie_lite.evals.fidelity import compare, join

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from genie_lite.data.labels import Labels
-from genie_lite.data.loader import to_frames
-from genie_lite.data.shards import Sample
+from genie_lite.data.loading.loader import to_frames
+from genie_lite.data.shards.shards import Sample
 from genie_lite.errors import UserError
 from genie_lite.models.lam import LatentActionModel
 

@@ -18,8 +18,8 @@ from pydantic import ValidationError
 
 from genie_lite.artifact import Artifact, is_finished, read_artifact
 from genie_lite.config import change
-from genie_lite.data.mixture import Corpora
-from genie_lite.data.shards import ShardSet
+from genie_lite.data.loading.mixture import Corpora
+from genie_lite.data.shards.shards import ShardSet
 from genie_lite.errors import UserError
 from genie_lite.files import read_json, write_json
 from genie_lite.train.config import STAGES, DynamicsStage, StageConfig, StageName

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from genie_lite.data.loader import Clip
+from genie_lite.data.loading.loader import Clip
 from genie_lite.errors import UserError
 from genie_lite.models import dynamics, lam, tokenizer
 from genie_lite.models.dynamics import DynamicsModel, DynamicsSizes, DynamicsSpec

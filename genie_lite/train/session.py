@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from genie_lite.artifact import Artifact, read_artifact, write_artifact
-from genie_lite.data.loader import worker_death
-from genie_lite.data.mixture import Corpora
-from genie_lite.data.shards import ShardSet
+from genie_lite.data.loading.loader import worker_death
+from genie_lite.data.loading.mixture import Corpora
+from genie_lite.data.shards.shards import ShardSet
 from genie_lite.errors import UserError
 from genie_lite.train.callbacks import (
     ClipGradient,

@@ -4,12 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from genie_lite.data.clip import Clip, TokenClip
-from genie_lite.data.loader import LoaderConfig, train_loader, validation_clips
-from genie_lite.data.mixture import Corpora, Corpus
-from genie_lite.data.shards import ShardSet
-from genie_lite.data.token_shards import TokenShards
-from genie_lite.data.token_windows import token_loader, validation_tokens
+from genie_lite.data.loading.clip import Clip, TokenClip
+from genie_lite.data.loading.loader import LoaderConfig, train_loader, validation_clips
+from genie_lite.data.loading.mixture import Corpora, Corpus
+from genie_lite.data.loading.token_windows import token_loader, validation_tokens
+from genie_lite.data.shards.shards import ShardSet
+from genie_lite.data.shards.token_shards import TokenShards
 from genie_lite.errors import UserError
 from genie_lite.models.lam import load_lam
 from genie_lite.models.tokenizer import load_tokenizer

@@ -1,4 +1,4 @@
-"""Video shards to token shards: every frame's tokens and every transition's code, made once (`data/token_shards.py`).
+"""Video shards to token shards (`data/shards/token_shards.py`): every frame's tokens and transition's code, made once.
 
 Each shard is written whole or not at all, with a record of what it was made from beside it; `shards.json` comes last
 and takes the records' place. Whatever stops the work, the next call goes on with the next shard; and where a video
@@ -19,11 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genie_lite.data.check import faults_of
-from genie_lite.data.clip import TokenClip, to_frames
-from genie_lite.data.index import INDEX_FILE, Index, Shard, index_of, load_index, parse_shard
-from genie_lite.data.shards import Sample, ShardDamage, ShardSet, ShardWriter
-from genie_lite.data.token_shards import KIND, NO_CODE, Origin, npy
+from genie_lite.data.loading.clip import TokenClip, to_frames
+from genie_lite.data.shards.check import faults_of
+from genie_lite.data.shards.index import INDEX_FILE, Index, Shard, index_of, load_index, parse_shard
+from genie_lite.data.shards.shards import Sample, ShardDamage, ShardSet, ShardWriter
+from genie_lite.data.shards.token_shards import KIND, NO_CODE, Origin, npy
 from genie_lite.errors import UserError
 from genie_lite.files import read_json, write_json
 from genie_lite.models.lam import LatentActionModel

@@ -12,7 +12,7 @@ from einops import rearrange
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from genie_lite.data.loader import Clip
+from genie_lite.data.loading.loader import Clip
 from genie_lite.metrics import code_usage, perplexity, psnr_db
 from genie_lite.models import dynamics as dynamics_model
 from genie_lite.models.dynamics import DynamicsModel, DynamicsWeights

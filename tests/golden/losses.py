@@ -21,7 +21,7 @@ import torch
 from einops import reduce
 from torch import Tensor
 
-import genie_lite.data.shards
+import genie_lite.data.shards.shards
 import genie_lite.train.tokens
 from genie_lite.artifact import write_artifact
 from genie_lite.models.dynamics import DynamicsConfig
@@ -89,7 +89,7 @@ def stage_config(stage: StageName, precision: Precision) -> StageConfig:
 def train_golden(stage: StageName, config: StageConfig, folder: Path) -> Losses:
     """Train a stage in an empty folder, and return what it recorded of every step."""
     with (
-        patch.object(genie_lite.data.shards, "read_frames", _read_array),
+        patch.object(genie_lite.data.shards.shards, "read_frames", _read_array),
         patch.object(genie_lite.train.tokens, "encode_shot", _count_shot),
     ):
         shards = write_shards(folder / "shards", encode=_write_array)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from genie_lite.artifact import read_artifact
-from genie_lite.data.shards import ShardSet
+from genie_lite.data.shards.shards import ShardSet
 from genie_lite.errors import UserError
 from genie_lite.models.dynamics import load_dynamics
 from genie_lite.models.lam import load_lam
@@ -222,7 +222,7 @@ def test_collapsed_codes_are_told_once_with_advice(
 SCRIPT = """
 import sys
 from pathlib import Path
-from genie_lite.data.shards import ShardSet
+from genie_lite.data.shards.shards import ShardSet
 from genie_lite.train.fit import fit
 from tests.training import CPU, stage_config
 

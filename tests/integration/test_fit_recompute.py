@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from genie_lite.data.shards import ShardSet
+from genie_lite.data.shards.shards import ShardSet
 from genie_lite.train.callbacks import ShowProgress
 from genie_lite.train.config import StageName
 from tests.processes import STAGES, link_parents

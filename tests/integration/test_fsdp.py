@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from genie_lite.artifact import read_artifact
-from genie_lite.data.shards import ShardSet
+from genie_lite.data.shards.shards import ShardSet
 from genie_lite.errors import UserError
 from genie_lite.nn.features import TimmFeatures
 from genie_lite.nn.quantize import FSQConfig

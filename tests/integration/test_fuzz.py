@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from genie_lite.data.ingest import Workers, ingest
-from genie_lite.data.segment import IngestConfig
-from genie_lite.data.shards import ShardSet
+from genie_lite.data.cutting.segment import IngestConfig
+from genie_lite.data.ingest.ingest import Workers, ingest
+from genie_lite.data.shards.shards import ShardSet
 from tests.videos import huge_gif, wandering_square, write, write_foreign
 
 CONFIG = IngestConfig(size_px=32, min_frames=4, segment_frames=32)

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from genie_lite.data.ingest import Workers, ingest
-from genie_lite.data.sandbox import Sandbox
-from genie_lite.data.segment import IngestConfig
-from genie_lite.data.shards import ShardSet
+from genie_lite.data.cutting.sandbox import Sandbox
+from genie_lite.data.cutting.segment import IngestConfig
+from genie_lite.data.ingest.ingest import Workers, ingest
+from genie_lite.data.shards.shards import ShardSet
 from genie_lite.errors import UserError
 from tests.videos import wandering_square, write
 
@@ -30,7 +30,7 @@ CONFIG = IngestConfig(
 GROW = f"""
 import os, signal, sys
 from pathlib import Path
-from genie_lite.data.ingest import IngestConfig, Workers, ingest
+from genie_lite.data.ingest.ingest import IngestConfig, Workers, ingest
 
 def progress(done, total):
     if done == int(sys.argv[3]):

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from genie_lite.data.ingest import Share, Workers, ingest
-from genie_lite.data.segment import IngestConfig
+from genie_lite.data.cutting.segment import IngestConfig
+from genie_lite.data.ingest.ingest import Share, Workers, ingest
 from genie_lite.errors import UserError
 from tests.videos import moving_square, truncate, wandering_square, write
 
@@ -27,7 +27,7 @@ CONFIG = IngestConfig(
 JOB = """
 import os, signal, sys
 from pathlib import Path
-from genie_lite.data.ingest import IngestConfig, Share, Workers, ingest
+from genie_lite.data.ingest.ingest import IngestConfig, Share, Workers, ingest
 
 source, out, index, num, config, killed_at = sys.argv[1:]
 

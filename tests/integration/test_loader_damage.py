@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from genie_lite.data.loader import Clip, LoaderConfig, train_loader, validation_clips, worker_death
-from genie_lite.data.shards import Sample, ShardSet
-from genie_lite.data.windows import Share
+from genie_lite.data.loading.loader import Clip, LoaderConfig, train_loader, validation_clips, worker_death
+from genie_lite.data.loading.windows import Share
+from genie_lite.data.shards.shards import Sample, ShardSet
 from genie_lite.errors import UserError
 from tests.training import write_shards
 

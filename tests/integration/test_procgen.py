@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from genie_lite.data.labels import read_labels
-from genie_lite.data.video import read_frames
+from genie_lite.data.video.codec import read_frames
 from genie_lite.envs.games import COINRUN_ACTIONS, MAZE_ACTIONS, game_of
 from genie_lite.envs.procgen import MAX_LEVEL, ProcgenEnv
 from genie_lite.envs.protocol import Env, GridEnv

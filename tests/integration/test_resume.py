@@ -11,7 +11,7 @@ from typing import Any, get_args
 import pytest
 import torch
 
-from genie_lite.data.shards import ShardSet
+from genie_lite.data.shards.shards import ShardSet
 from genie_lite.errors import UserError
 from genie_lite.train.config import StageName
 from genie_lite.train.logging import MetricsFile
@@ -172,7 +172,7 @@ def test_a_damaged_checkpoint_is_told_in_a_line(
 SCRIPT = """
 import sys, time
 from pathlib import Path
-from genie_lite.data.shards import ShardSet
+from genie_lite.data.shards.shards import ShardSet
 from genie_lite.train.callbacks import ShowProgress
 from genie_lite.train.fit import fit
 from tests.training import CPU, stage_config

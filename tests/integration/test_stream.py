@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from genie_lite.artifact import read_artifact, write_artifact
-from genie_lite.data.clip import Clip, TokenClip
-from genie_lite.data.mixture import Corpora, Corpus
-from genie_lite.data.shards import ShardSet
-from genie_lite.data.token_shards import TokenShards
+from genie_lite.data.loading.clip import Clip, TokenClip
+from genie_lite.data.loading.mixture import Corpora, Corpus
+from genie_lite.data.shards.shards import ShardSet
+from genie_lite.data.shards.token_shards import TokenShards
 from genie_lite.errors import UserError
 from genie_lite.models.lam import LatentActionModel
 from genie_lite.models.tokenizer import VideoTokenizer

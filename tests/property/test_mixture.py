@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genie_lite.data.loader import Loader, LoaderConfig, Packets, train_loader
-from genie_lite.data.mixture import Corpora, Corpus, Mixture, apportion, mix
-from genie_lite.data.token_windows import TokenWindows, token_loader
-from genie_lite.data.windows import Share, Windows
+from genie_lite.data.loading.loader import Loader, LoaderConfig, Packets, train_loader
+from genie_lite.data.loading.mixture import Corpora, Corpus, Mixture, apportion, mix
+from genie_lite.data.loading.token_windows import TokenWindows, token_loader
+from genie_lite.data.loading.windows import Share, Windows
 from genie_lite.errors import UserError
 from tests.flat import Numbers, flat_tokens, flat_video
 

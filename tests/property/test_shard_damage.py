@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genie_lite.data.index import fingerprint_of, parse_index
-from genie_lite.data.shards import ShardDamage, ShardSet
-from genie_lite.data.tar import Fault, read_records
-from genie_lite.data.verify import verify
+from genie_lite.data.shards.index import fingerprint_of, parse_index
+from genie_lite.data.shards.shards import ShardDamage, ShardSet
+from genie_lite.data.shards.tar import Fault, read_records
+from genie_lite.data.shards.verify import verify
 from genie_lite.errors import UserError
 from tests.shard_folders import write_folder
 

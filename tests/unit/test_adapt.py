@@ -21,7 +21,7 @@ from genie_lite.adapt.material import Material, gather
 from genie_lite.adapt.policy import PolicyConfig, load_policy
 from genie_lite.adapt.setting import Setting
 from genie_lite.data.labels import Labels
-from genie_lite.data.shards import ShardSet
+from genie_lite.data.shards.shards import ShardSet
 from genie_lite.errors import UserError
 from tests import models
 from tests.footage import footage, write_shards

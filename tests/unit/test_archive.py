@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from genie_lite.data import archive
-from genie_lite.data.archive import Archive, is_archive, read_archive
-from genie_lite.data.place import Place
-from genie_lite.data.sources import find_sources
-from genie_lite.data.video import decode, encode_mp4
+from genie_lite.data.sources import archive
+from genie_lite.data.sources.archive import Archive, is_archive, read_archive
+from genie_lite.data.sources.find import find_sources
+from genie_lite.data.video.codec import decode, encode_mp4
+from genie_lite.data.video.place import Place
 from genie_lite.errors import UserError
 from tests.tars import FORMATS, entry, write_tar
 from tests.videos import moving_square

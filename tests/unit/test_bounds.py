@@ -7,7 +7,7 @@ import pytest
 
 from genie_lite.artifact import write_artifact
 from genie_lite.config import dump, parse
-from genie_lite.data.shards import ShardSet
+from genie_lite.data.shards.shards import ShardSet
 from genie_lite.envs.games import game_of
 from genie_lite.envs.procgen import MAX_LEVEL
 from genie_lite.errors import UserError

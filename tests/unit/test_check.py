@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from genie_lite.data import check
-from genie_lite.data.check import VERIFIED_FILE, Verified
-from genie_lite.data.shards import ShardSet
-from genie_lite.data.tar import Fault
+from genie_lite.data.shards import check
+from genie_lite.data.shards.check import VERIFIED_FILE, Verified
+from genie_lite.data.shards.shards import ShardSet
+from genie_lite.data.shards.tar import Fault
 from tests.shard_folders import write_folder
 
 VIDEO = ("mp4", "json")

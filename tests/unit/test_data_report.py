@@ -16,17 +16,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from genie_lite.data import clip_facts, report_page
-from genie_lite.data.clip_facts import ClipFact, figure, measure, read_facts, spread
-from genie_lite.data.contact_sheet import extreme
-from genie_lite.data.histogram import histogram, histogram_of_seconds, histogram_svg
-from genie_lite.data.index import load_index
-from genie_lite.data.ingest import IngestConfig, ingest
-from genie_lite.data.reasons import MOST_KINDS, Reasons
-from genie_lite.data.report import write_data_report
-from genie_lite.data.report_page import fair_part
-from genie_lite.data.survey import STATUSES, Survey, length_s
-from genie_lite.data.wording import clock, count, duration, edge, percent, short, size, visible
+from genie_lite.data.ingest.ingest import IngestConfig, ingest
+from genie_lite.data.report import facts as clip_facts
+from genie_lite.data.report import page as report_page
+from genie_lite.data.report.contact_sheet import extreme
+from genie_lite.data.report.facts import ClipFact, figure, measure, read_facts, spread
+from genie_lite.data.report.histogram import histogram, histogram_of_seconds, histogram_svg
+from genie_lite.data.report.page import fair_part
+from genie_lite.data.report.reasons import MOST_KINDS, Reasons
+from genie_lite.data.report.report import write_data_report
+from genie_lite.data.report.survey import STATUSES, Survey, length_s
+from genie_lite.data.report.wording import clock, count, duration, edge, percent, short, size, visible
+from genie_lite.data.shards.index import load_index
 from genie_lite.errors import UserError
 from tests.videos import truncate, write
 

@@ -93,5 +93,5 @@ def test_video_that_cannot_be_written_fails(monkeypatch: pytest.MonkeyPatch) -> 
     def broken(*args: object, **keys: object) -> bytes:
         raise RuntimeError("no encoder")
 
-    monkeypatch.setattr("genie_lite.data.video.encode_mp4", broken)
+    monkeypatch.setattr("genie_lite.data.video.codec.encode_mp4", broken)
     assert doctor._video().state == "fail"

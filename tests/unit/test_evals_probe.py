@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from genie_lite.data.labels import Labels
-from genie_lite.data.shards import Sample
+from genie_lite.data.shards.shards import Sample
 from genie_lite.errors import UserError
 from genie_lite.evals.probe import Split, look_up, probe_continuous, probe_discrete, read_linear
 from genie_lite.evals.transitions import Transitions, label_transitions

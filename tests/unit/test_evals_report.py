@@ -16,7 +16,7 @@ import torch
 from PIL import Image, ImageSequence
 
 from genie_lite.artifact import write_artifact
-from genie_lite.data.loader import Clip
+from genie_lite.data.loading.loader import Clip
 from genie_lite.errors import UserError
 from genie_lite.evals.charts import Line, line_chart, thin, ticks
 from genie_lite.evals.gallery import paint, read_gallery, write_gallery

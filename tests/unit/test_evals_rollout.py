@@ -7,7 +7,7 @@ import torch
 from einops import repeat
 from torch import Tensor
 
-from genie_lite.data.loader import Clip
+from genie_lite.data.loading.loader import Clip
 from genie_lite.errors import UserError
 from genie_lite.evals.control import marginal, score_control
 from genie_lite.evals.reconstruction import score_lam, score_tokenizer

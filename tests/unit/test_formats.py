@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from genie_lite.data.container import BadVideo
-from genie_lite.data.picture import SquareFitter
-from genie_lite.data.place import Place
-from genie_lite.data.video import decode, probe
+from genie_lite.data.video.codec import decode, probe
+from genie_lite.data.video.container import BadVideo
+from genie_lite.data.video.picture import SquareFitter
+from genie_lite.data.video.place import Place
 from tests.videos import drifting, set_matrix, write_foreign
 
 QUIET = {"x265-params": "log-level=none:pools=none:frame-threads=1:crf=16"}

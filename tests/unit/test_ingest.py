@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from genie_lite.data import ingest as ingest_module
-from genie_lite.data.ingest import IngestConfig, Workers, ingest
-from genie_lite.data.place import Place
-from genie_lite.data.sandbox import Sandbox
-from genie_lite.data.shards import Sample, ShardSet
-from genie_lite.data.sources import find_moves, find_sources, find_twins, key_of
+from genie_lite.data.cutting.sandbox import Sandbox
+from genie_lite.data.ingest import ingest as ingest_module
+from genie_lite.data.ingest.ingest import IngestConfig, Workers, ingest
+from genie_lite.data.shards.shards import Sample, ShardSet
+from genie_lite.data.sources.find import find_moves, find_sources, find_twins, key_of
+from genie_lite.data.video.place import Place
 from genie_lite.errors import UserError
 from tests.lerobot_fixture import write_lerobot
 from tests.videos import black, huge_gif, moving_square, truncate, write
@@ -268,7 +268,7 @@ def test_two_ingests_do_not_share_a_folder(tmp_path: Path) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from genie_lite.data.ingest import IngestConfig, Workers, ingest
+from genie_lite.data.ingest.ingest import IngestConfig, Workers, ingest
 
 def progress(done, total):
     if done == int(sys.argv[3]):

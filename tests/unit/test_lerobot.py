@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from genie_lite.data import lerobot
-from genie_lite.data.picture import SquareFitter
-from genie_lite.data.place import Place
-from genie_lite.data.sources import find_sources, names_of_episodes, robots_among
-from genie_lite.data.video import decode
+from genie_lite.data.sources import lerobot
+from genie_lite.data.sources.find import find_sources, names_of_episodes, robots_among
+from genie_lite.data.video.codec import decode
+from genie_lite.data.video.picture import SquareFitter
+from genie_lite.data.video.place import Place
 from genie_lite.errors import UserError
 from tests.lerobot_fixture import CAMERA, JOINTS, square_frames, write_lerobot, write_lerobot_v3
 from tests.videos import write_foreign

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from genie_lite.data.letterbox import NUM_PICTURES, find_bars
-from genie_lite.data.picture import Bars, Orientation, Picture, SquareFitter
-from genie_lite.data.place import Place
-from genie_lite.data.segment import IngestConfig, Tally, segments
-from genie_lite.data.video import decode, sample
+from genie_lite.data.cutting.letterbox import NUM_PICTURES, find_bars
+from genie_lite.data.cutting.segment import IngestConfig, Tally, segments
+from genie_lite.data.video.codec import decode, sample
+from genie_lite.data.video.picture import Bars, Orientation, Picture, SquareFitter
+from genie_lite.data.video.place import Place
 from tests.videos import black, drifting, write_foreign
 
 CONFIG = IngestConfig(size_px=32, rate_hz=10.0, min_frames=4, near_duplicates=False)

@@ -8,9 +8,9 @@ import decord
 import numpy as np
 import pytest
 
-from genie_lite.data import mjpeg
-from genie_lite.data.mjpeg import find_jpegs
-from genie_lite.data.video import PixelFormat, encode_mp4, read_frames
+from genie_lite.data.video import mjpeg
+from genie_lite.data.video.codec import PixelFormat, encode_mp4, read_frames
+from genie_lite.data.video.mjpeg import find_jpegs
 from genie_lite.errors import UserError
 from tests.videos import drifting, write_foreign
 

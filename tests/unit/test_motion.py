@@ -8,7 +8,7 @@ import pytest
 from scenedetect import FrameTimecode
 from scenedetect.detectors import ContentDetector
 
-from genie_lite.data.motion import (
+from genie_lite.data.cutting.motion import (
     FROZEN_LUMA,
     brightness_of,
     find_frozen,
@@ -17,7 +17,7 @@ from genie_lite.data.motion import (
     motion_of,
     thumbnail,
 )
-from genie_lite.data.shots import CutDetector
+from genie_lite.data.cutting.shots import CutDetector
 from tests.videos import drifting, moving_square
 
 

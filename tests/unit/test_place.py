@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from genie_lite.data.place import Place
+from genie_lite.data.video.place import Place
 
 
 @pytest.fixture

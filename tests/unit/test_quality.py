@@ -15,13 +15,13 @@ import torch
 from safetensors.torch import save_file
 
 from genie_lite.config import load
-from genie_lite.data import quality_training
-from genie_lite.data.quality import Judge, QualityConfig
-from genie_lite.data.quality_figures import FIGURES, figures
-from genie_lite.data.quality_training import train_quality
-from genie_lite.data.quality_vision import Vision, VisionConfig, evenly
-from genie_lite.data.shards import Sample, ShardSet, ShardWriter, index_of
-from genie_lite.data.video import encode_mp4
+from genie_lite.data.quality import training as quality_training
+from genie_lite.data.quality.figures import FIGURES, figures
+from genie_lite.data.quality.judge import Judge, QualityConfig
+from genie_lite.data.quality.training import train_quality
+from genie_lite.data.quality.vision import Vision, VisionConfig, evenly
+from genie_lite.data.shards.shards import Sample, ShardSet, ShardWriter, index_of
+from genie_lite.data.video.codec import encode_mp4
 from genie_lite.errors import UserError
 from genie_lite.files import write_json
 from tests.videos import wandering_square
@@ -196,7 +196,7 @@ def test_scoring_leaves_torch_as_it_was(folder: Path) -> None:
 
 def test_a_recipe_names_a_classifier_without_loading_torch(folder: Path) -> None:
     script = (
-        "import sys; from genie_lite.data.quality import Judge; "
+        "import sys; from genie_lite.data.quality.judge import Judge; "
         f"Judge.load({str(folder)!r}).sha256; print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -5,9 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genie_lite.data.quality import FURTHEST, Head, readings
-from genie_lite.data.quality_figures import FIGURES
-from genie_lite.data.quality_fit import (
+from genie_lite.data.quality.figures import FIGURES
+from genie_lite.data.quality.fit import (
     STRENGTHS,
     Examples,
     assign_folds,
@@ -16,7 +15,8 @@ from genie_lite.data.quality_fit import (
     held_out_scores,
     num_folds,
 )
-from genie_lite.data.quality_score import Scored, estimate_auc, estimate_threshold, roc_auc
+from genie_lite.data.quality.judge import FURTHEST, Head, readings
+from genie_lite.data.quality.score import Scored, estimate_auc, estimate_threshold, roc_auc
 
 NUM = len(FIGURES)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from genie_lite.data.quality_labels import QualityLabels, read_quality_labels
+from genie_lite.data.quality.marks import QualityLabels, read_quality_labels
 from genie_lite.errors import UserError
 
 

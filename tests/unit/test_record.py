@@ -13,8 +13,8 @@ import pytest
 
 from genie_lite.config import parse
 from genie_lite.data.labels import read_labels
-from genie_lite.data.place import Place
-from genie_lite.data.video import probe, read_frames
+from genie_lite.data.video.codec import probe, read_frames
+from genie_lite.data.video.place import Place
 from genie_lite.envs.record import LABELS_FILE, RecordConfig, RecordSummary, record, video_name
 from genie_lite.envs.setup import PYTHON_VARIABLE
 from genie_lite.envs.toy import CELL_PX, MOVES, PLAYER

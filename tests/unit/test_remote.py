@@ -14,12 +14,12 @@ from time import sleep
 import fsspec
 import pytest
 
-from genie_lite.data import remote as remote_module
-from genie_lite.data import transport
-from genie_lite.data.remote import Remote
-from genie_lite.data.shards import Cache, ShardDamage, ShardSet
-from genie_lite.data.transport import path_of
-from genie_lite.data.verify import verify
+from genie_lite.data.shards import remote as remote_module
+from genie_lite.data.shards import transport
+from genie_lite.data.shards.remote import Remote
+from genie_lite.data.shards.shards import Cache, ShardDamage, ShardSet
+from genie_lite.data.shards.transport import path_of
+from genie_lite.data.shards.verify import verify
 from genie_lite.errors import UserError
 from tests.servers import Behaviour, serving
 from tests.shard_folders import flip, write_folder

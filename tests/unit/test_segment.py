@@ -9,12 +9,12 @@ import av
 import numpy as np
 import pytest
 
-from genie_lite.data import segment as segment_module
-from genie_lite.data.picture import Picture
-from genie_lite.data.place import Place
-from genie_lite.data.segment import IngestConfig, Segment, Tally, segments
-from genie_lite.data.signature import MAX_DISTANCE, distance
-from genie_lite.data.video import decode, read_frames
+from genie_lite.data.cutting import segment as segment_module
+from genie_lite.data.cutting.segment import IngestConfig, Segment, Tally, segments
+from genie_lite.data.cutting.signature import MAX_DISTANCE, distance
+from genie_lite.data.video.codec import decode, read_frames
+from genie_lite.data.video.picture import Picture
+from genie_lite.data.video.place import Place
 from tests.videos import black, drifting, moving_square, write, write_foreign
 
 CONFIG = IngestConfig(

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from genie_lite.data.shards import Sample, ShardDamage, ShardSet, ShardWriter, index_of
-from genie_lite.data.video import encode_mp4
+from genie_lite.data.shards.shards import Sample, ShardDamage, ShardSet, ShardWriter, index_of
+from genie_lite.data.video.codec import encode_mp4
 from genie_lite.errors import UserError
 from tests.videos import moving_square
 

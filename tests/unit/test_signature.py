@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from genie_lite.data.signature import MAX_DISTANCE, alike, distance, distances, signature_of, to_bytes
+from genie_lite.data.cutting.signature import MAX_DISTANCE, alike, distance, distances, signature_of, to_bytes
 
 
 def walk(seed: int, num: int = 60, scene: int = 0) -> np.ndarray:

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from genie_lite.data.container import BadVideo
-from genie_lite.data.place import Place
-from genie_lite.data.sandbox import Sandbox
-from genie_lite.data.segment import IngestConfig
-from genie_lite.data.video import decode, probe, read_frames
+from genie_lite.data.cutting.sandbox import Sandbox
+from genie_lite.data.cutting.segment import IngestConfig
+from genie_lite.data.video.codec import decode, probe, read_frames
+from genie_lite.data.video.container import BadVideo
+from genie_lite.data.video.place import Place
 from tests.videos import drifting, truncate, write_foreign
 
 FILES = {

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from genie_lite.data.sandbox import Encoded, Result
-from genie_lite.data.spill import Spills, pack, unpack
+from genie_lite.data.cutting.sandbox import Encoded, Result
+from genie_lite.data.ingest.spill import Spills, pack, unpack
 from genie_lite.errors import UserError
 
 

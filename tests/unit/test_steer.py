@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from genie_lite.data.segment import IngestConfig
+from genie_lite.data.cutting.segment import IngestConfig
 from genie_lite.errors import UserError
 from genie_lite.steer import first_frames
 

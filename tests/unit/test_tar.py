@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
-from genie_lite.data.shards import ShardWriter
-from genie_lite.data.tar import Fault, RecordWriter, read_records
+from genie_lite.data.shards.shards import ShardWriter
+from genie_lite.data.shards.tar import Fault, RecordWriter, read_records
 from genie_lite.errors import UserError
 
 MEMBERS = ("mp4", "json")

@@ -15,9 +15,9 @@ import pytest
 import torch
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
-from genie_lite.data.shards import ShardSet
-from genie_lite.data.token_shards import NO_CODE, TokenShards
-from genie_lite.data.token_windows import TokenWindows, token_loader, validation_tokens
+from genie_lite.data.loading.token_windows import TokenWindows, token_loader, validation_tokens
+from genie_lite.data.shards.shards import ShardSet
+from genie_lite.data.shards.token_shards import NO_CODE, TokenShards
 from genie_lite.errors import UserError
 from genie_lite.models.lam import LatentActionModel
 from genie_lite.models.tokenizer import VideoTokenizer
@@ -218,7 +218,7 @@ def test_a_shard_that_changed_after_opening_is_replaced_and_counted(
 
 
 def test_more_shards_than_files_that_may_be_open(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("genie_lite.data.token_windows.MAPPED_SHARDS", 1)
+    monkeypatch.setattr("genie_lite.data.loading.token_windows.MAPPED_SHARDS", 1)
     few = windows_of(folder)
     monkeypatch.undo()
     for here, there in zip(few.read(range(60)), windows_of(folder).read(range(60)), strict=True):
@@ -365,7 +365,7 @@ SCRIPT = """
 import os, signal, sys
 from pathlib import Path
 import torch
-from genie_lite.data.shards import ShardSet
+from genie_lite.data.shards.shards import ShardSet
 from genie_lite.models.lam import LatentActionModel
 from genie_lite.models.tokenizer import VideoTokenizer
 from genie_lite.train.tokens import tokenize

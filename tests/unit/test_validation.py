@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from genie_lite.data.loader import Clip
+from genie_lite.data.loading.loader import Clip
 from genie_lite.train.panel import panel, png
 from genie_lite.train.tokens import TokenClip
 from genie_lite.train.validation import (

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from genie_lite.data.shards import ShardSet, ShardWriter, index_of
-from genie_lite.data.verify import verify
-from genie_lite.data.video import encode_mp4
+from genie_lite.data.shards.shards import ShardSet, ShardWriter, index_of
+from genie_lite.data.shards.verify import verify
+from genie_lite.data.video.codec import encode_mp4
 from genie_lite.errors import UserError
 from genie_lite.files import write_json
 from tests.shard_folders import flip, write_folder
@@ -194,9 +194,9 @@ def test_samples_are_of_the_split_of_their_shard(tmp_path: Path) -> None:
 
 def test_what_is_remembered_is_not_trusted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bits that rot on a disk change no time."""
-    monkeypatch.setattr("genie_lite.data.check._seal", lambda *_: ["the same"])
-    monkeypatch.setattr("genie_lite.data.check.REMEMBER_BYTES", 0)
-    monkeypatch.setattr("genie_lite.data.check.SETTLED_NS", -(10**12))
+    monkeypatch.setattr("genie_lite.data.shards.check._seal", lambda *_: ["the same"])
+    monkeypatch.setattr("genie_lite.data.shards.check.REMEMBER_BYTES", 0)
+    monkeypatch.setattr("genie_lite.data.shards.check.SETTLED_NS", -(10**12))
     ShardSet.open(folder)
     flip(folder / "train-000000.tar")
     assert not ShardSet.open(folder).skipped

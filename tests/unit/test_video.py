@@ -8,17 +8,17 @@ import av
 import numpy as np
 import pytest
 
-from genie_lite.data import container as containers
-from genie_lite.data.container import BadVideo, Fault
-from genie_lite.data.picture import SquareFitter
-from genie_lite.data.place import Place
-from genie_lite.data.video import (
+from genie_lite.data.video import container as containers
+from genie_lite.data.video.codec import (
     decode,
     encode_mp4,
     probe,
     read_frames,
     write_mp4,
 )
+from genie_lite.data.video.container import BadVideo, Fault
+from genie_lite.data.video.picture import SquareFitter
+from genie_lite.data.video.place import Place
 from genie_lite.errors import UserError
 from tests.videos import huge_gif, moving_square, rotate_header, truncate, write, write_foreign
 

@@ -1,0 +1,1 @@
+"""Videos in, shards out: plans, engines that read, the one packer."""

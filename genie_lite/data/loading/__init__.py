@@ -1,0 +1,1 @@
+"""Shards to batches: an endless, exactly resumable stream."""

@@ -1,0 +1,1 @@
+"""A trained judge of clips."""

@@ -1,0 +1,1 @@
+"""Folders of shards, here and behind URLs: written, checked, read."""

@@ -1,0 +1,1 @@
+"""What a user names as sources, and which videos that is."""

@@ -1,0 +1,1 @@
+"""Video files in and out: where they lie, decoding, pictures, encoding."""
