@@ -26,7 +26,7 @@ A sample is `{key}.mp4` and `{key}.json`:
     source_rate_hz      of the file
     source_frames       of each frame, its index in the file;  times_s  its time there
     motion, brightness  of the clip, see `motion`;  signature  what near duplicates are found by
-    sha256              of the file
+    sha256              of the file;  licence  where it is known
 """
 
 import fcntl

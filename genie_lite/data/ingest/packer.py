@@ -8,7 +8,7 @@ the same.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -67,17 +67,18 @@ class Packer:
         signatures: dict[str, str] = {}
         with ShardWriter(self._out, split, number) as writer:
             for source, result in results:
-                taken = self._take(source, result, writer, signatures)
-                rows.append(row_of(source, result, taken, self._licences.of(source)))
+                licence = self._licences.of(source)
+                taken = self._take(_samples(source, result, self._config, licence), writer, signatures)
+                rows.append(row_of(source, result, taken, licence))
                 result.close()
                 self._on_source(1)
                 if len(writer) >= self._config.shard_samples:
                     break
             return Part(writer.close(), rows, signatures)
 
-    def _take(self, source: Source, result: Result, writer: ShardWriter, signatures: dict[str, str]) -> Taken:
+    def _take(self, samples: Iterable[Sample], writer: ShardWriter, signatures: dict[str, str]) -> Taken:
         taken = Taken()
-        for sample in _samples(source, result, self._config):
+        for sample in samples:
             refusal = self._curator.refusal(sample)
             if refusal is not None:
                 taken.dropped[refusal.reason] += 1
@@ -105,19 +106,24 @@ class Packer:
         return self._work / f"{split}-{number:06d}.json"
 
 
-def _samples(source: Source, result: Result, config: IngestConfig) -> Iterator[Sample]:
+def _samples(source: Source, result: Result, config: IngestConfig, licence: str | None) -> Iterator[Sample]:
+    known = {} if licence is None else {"licence": licence}
     for number, segment in enumerate(result.segments):
-        meta = segment.about | {
-            "source": source.name,
-            "episode": source.name,
-            "segment": number,
-            "split": source.split,
-            "rate_hz": config.rate_hz,
-            "height": config.size_px,
-            "width": config.size_px,
-            "source_rate_hz": result.figures["source_rate_hz"],
-            "sha256": result.figures["sha256"],
-        }
+        meta = (
+            segment.about
+            | known
+            | {
+                "source": source.name,
+                "episode": source.name,
+                "segment": number,
+                "split": source.split,
+                "rate_hz": config.rate_hz,
+                "height": config.size_px,
+                "width": config.size_px,
+                "source_rate_hz": result.figures["source_rate_hz"],
+                "sha256": result.figures["sha256"],
+            }
+        )
         yield Sample(key_of(source.name, number), segment.mp4, meta)
 
 
