@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from genie_lite.data.shards.index import index_of
-from genie_lite.data.shards.shards import Sample, Shard, ShardSet, ShardWriter
+from genie_lite.data.shards.index import Shard, index_of
+from genie_lite.data.shards.shards import Sample, ShardSet, ShardWriter
 from genie_lite.data.shards.token_shards import KIND, NO_CODE, Origin, TokenShards, npy
 from genie_lite.data.video.codec import Codec, encode_mp4
 from genie_lite.files import write_json

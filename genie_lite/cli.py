@@ -155,6 +155,8 @@ def ingest(
 
     if (shard_index is None) != (num_shards is None):
         raise UserError("ingest: --shard-index and --num-shards belong together; give both")
+    if address is not None and engine is not EngineName.ray:
+        raise UserError("ingest: --address is that of a Ray cluster; add --engine ray")
     overrides = [source for source in sources if _is_override(source)]
     recipes = [source for source in sources if Path(source).suffix in (".yaml", ".yml")]
     named = [source for source in sources if source not in overrides and source not in recipes]
@@ -354,7 +356,7 @@ def data_report(
     from genie_lite import pipeline
 
     with _stdout_is_for_results():
-        summary = pipeline.data_report(Path(shards), out)
+        summary = pipeline.data_report(shards, out)
     _tell(summary, as_json)
 
 
@@ -395,7 +397,7 @@ def data_quality(
 
     with _stdout_is_for_results():
         summary = pipeline.data_quality(
-            Path(shards),
+            shards,
             labels,
             out,
             features=features,
@@ -447,7 +449,7 @@ def _guarded(arguments: list[str], *, debug: bool) -> int:
     """Run one command and turn the user's mistakes into one line and exit code 2."""
     warnings.showwarning = _show_warning
     try:
-        code = app(args=_with_pretrained(arguments), prog_name="genie-lite", standalone_mode=False) or 0
+        code = app(args=with_pretrained(arguments), prog_name="genie-lite", standalone_mode=False) or 0
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except Exception as error:
@@ -461,7 +463,7 @@ def _guarded(arguments: list[str], *, debug: bool) -> int:
     return code
 
 
-def _with_pretrained(arguments: list[str]) -> list[str]:
+def with_pretrained(arguments: list[str]) -> list[str]:
     """Put the folder that `--pretrained NAME` means where the run stands: right after the command."""
     if "--pretrained" not in arguments:
         return arguments

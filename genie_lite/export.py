@@ -30,6 +30,7 @@ from genie_lite.folder import ingest_config_of, recipe_of, shards_of
 from genie_lite.recipe import Recipe
 
 STARTS_FOLDER = "starts"
+MARK_FILE = ".export"
 NUM_STARTS = 8
 # Counts and means of a codebook exceed what a half can hold, and are small: they stay as they are.
 FEWEST_HALVED = 4096
@@ -47,16 +48,16 @@ def export(run: Path, out: Path) -> dict[str, Any]:
         Where it is and how large.
 
     Raises:
-        UserError: the run is not finished, or `out` is the run.
+        UserError: the run is not finished, or `out` holds something else.
     """
-    if out.resolve() == run.resolve():
-        raise UserError(f"--out: {out} is the run itself; give another folder")
+    _expect_free(out, run)
     recipe, path = recipe_of(run), run / "report.json"
     artifacts = {stage: read_artifact(run / stage, stage) for stage in STAGES}
     if not path.is_file():
         raise UserError(f"{path}: missing; run genie-lite evaluate and genie-lite report first")
     report = read_json(path, "a report", "run genie-lite report again")
     shards = shards_of(recipe)
+    write_bytes(out / MARK_FILE, b"What is beside this file was written by genie-lite export.\n")
     (out / "CARD.md").unlink(missing_ok=True)  # written last: without it the folder is unfinished
     hashes: dict[str, str] = {}
     text = dump(_alone(recipe, shards))
@@ -69,6 +70,15 @@ def export(run: Path, out: Path) -> dict[str, Any]:
     write_bytes(out / "CARD.md", _card(recipe, report, artifacts).encode())
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     return {"out": str(out), "bytes": size, "parameters": sum(_parameters(artifacts))}
+
+
+def _expect_free(out: Path, run: Path) -> None:
+    if out.resolve() == run.resolve():
+        raise UserError(f"--out: {out} is the run itself; give another folder")
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out: {out} is a file; expected a folder to write")
+    if out.is_dir() and any(out.iterdir()) and not (out / MARK_FILE).is_file():
+        raise UserError(f"--out: {out} holds something else than an export; give an empty folder")
 
 
 def _rounded(artifact: Artifact) -> dict[str, Tensor]:

@@ -1,6 +1,5 @@
 """Files written whole or not at all, and what identifies their content."""
 
-import contextlib
 import hashlib
 import json
 import os
@@ -21,21 +20,6 @@ def write_bytes(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
-def write_once(path: Path, data: bytes) -> None:
-    """Write a file, whole, unless there is one: of several processes that do so at once, the first one wins."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with unfinished.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        with contextlib.suppress(FileExistsError):
-            os.link(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
 

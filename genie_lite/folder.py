@@ -33,22 +33,27 @@ from genie_lite.config import Config, change, dump, parse
 from genie_lite.data.cutting.segment import IngestConfig
 from genie_lite.data.labels import Labels, join_labels, read_labels
 from genie_lite.data.loading.mixture import Corpora, Corpus
-from genie_lite.data.shards.shards import INDEX_FILE, ShardSet
+from genie_lite.data.shards.index import INDEX_FILE
+from genie_lite.data.shards.shards import ShardSet
 from genie_lite.data.shards.token_shards import TokenShards
 from genie_lite.data.shards.transport import path_of
 from genie_lite.data.sources import lerobot
-from genie_lite.data.sources.find import absolute, expand, find_sources
+from genie_lite.data.sources.find import find_sources
+from genie_lite.data.sources.named import absolute, expand
 from genie_lite.data.sources.robot_labels import LABELS_FILE, robot_labels
 from genie_lite.errors import UserError
 from genie_lite.files import read_json, write_bytes, write_json
 from genie_lite.progress import say
 from genie_lite.recipe import Recipe, load_recipe
 
+COMMANDS_VARIABLE = "GENIE_LITE_ALLOW_COMMANDS"
+_trusted: set[Path] = set()  # runs whose recipe the user has given to this process
 ConfigT = TypeVar("ConfigT", bound=Config)
 
 
 def keep_recipe(recipe: Recipe) -> None:
-    """Write the recipe that a run is made from into its folder; `recipe_of` reads it."""
+    """Write the recipe that a run is made from, which its user has given, into its folder; `recipe_of` reads it."""
+    _trusted.add(recipe.folder.resolve())
     run = Path(os.path.abspath(recipe.folder))
 
     def name(source: str) -> str:
@@ -76,7 +81,25 @@ def recipe_of(run: Path) -> Recipe:
         load_recipe(run / "recipe.yaml"),
         lambda source: source if source.startswith("@") else str(place / source),
     )
+    _expect_no_commands(kept, run)
     return kept.model_copy(update={"name": place.name, "out": str(place.parent)})
+
+
+def _expect_no_commands(recipe: Recipe, run: Path) -> None:
+    """A folder may come from anybody; what a `pipe:` names would be run."""
+    data = recipe.data
+    places = [
+        *_named_sources(recipe),
+        data.tokens,
+        *(place for each in data.mix for place in (each.source, each.tokens)),
+    ]
+    commands = [place for place in places if place is not None and place.startswith("pipe:")]
+    is_trusted = run.resolve() in _trusted or os.environ.get(COMMANDS_VARIABLE) == "1"
+    if commands and not is_trusted:
+        raise UserError(
+            f"{run / 'recipe.yaml'}: names a command as its data ({commands[0]}), which is not run unasked; if you "
+            f"trust this folder, set {COMMANDS_VARIABLE}=1"
+        )
 
 
 def sources_of(recipe: Recipe) -> tuple[Sequence[str | Path], Sequence[str | Path]]:
@@ -111,7 +134,9 @@ def shards_of(recipe: Recipe, *, verify: bool = False) -> ShardSet:
     given = given_shards(recipe)
     if given is None and recipe.record is None:
         _expect_sources(recipe)
-    return ShardSet.open(own if given is None else given, verify=verify, strict=recipe.data.strict)
+    return ShardSet.open(
+        own if given is None else given, verify=verify, strict=recipe.data.strict, allow_commands=True
+    )
 
 
 def corpora_of(recipe: Recipe, *, tokens: bool) -> Corpora[ShardSet] | Corpora[ShardSet | TokenShards]:
@@ -129,14 +154,19 @@ def corpora_of(recipe: Recipe, *, tokens: bool) -> Corpora[ShardSet] | Corpora[S
         video = place()
         if not tokens or token_place is None:
             return video
-        found = TokenShards.open(token_place, run=recipe.folder, strict=recipe.data.strict)
+        found = TokenShards.open(
+            token_place, run=recipe.folder, strict=recipe.data.strict, allow_commands=True
+        )
         found.expect_of(video, recipe.folder)
         return found
 
     data = recipe.data
     own = Corpus(opened(partial(shards_of, recipe, verify=True), data.tokens), data.weight)
     others = [
-        Corpus(opened(partial(ShardSet.open, each.source, strict=data.strict), each.tokens), each.weight)
+        Corpus(
+            opened(partial(ShardSet.open, each.source, strict=data.strict, allow_commands=True), each.tokens),
+            each.weight,
+        )
         for each in data.mix
     ]
     return Corpora((own, *others))

@@ -29,7 +29,8 @@ from genie_lite.data.ingest.ingest import ingest as ingest_videos
 from genie_lite.data.labels import Labels
 from genie_lite.data.quality.training import train_quality
 from genie_lite.data.report.report import write_data_report
-from genie_lite.data.shards.shards import INDEX_FILE, ShardSet
+from genie_lite.data.shards.index import INDEX_FILE
+from genie_lite.data.shards.shards import ShardSet
 from genie_lite.data.shards.transport import path_of
 from genie_lite.data.shards.verify import verify as verify_shards
 from genie_lite.data.sources.find import find_sources, robots_among
@@ -170,7 +171,7 @@ def tokenize(run: Path, shards: str, out: Path) -> dict[str, Any]:
     recipe = recipe_of(run)
     _use_threads(recipe.threads)
     tokenizer, lam = load_tokenizer(run / "tokenizer").to(_device()), load_lam(run / "lam").to(_device())
-    videos = ShardSet.open(shards)
+    videos = ShardSet.open(shards, allow_commands=True)
     if videos.frame_hw != tokenizer.config.frame_hw:
         raise UserError(
             f"{shards}: frames of {videos.frame_hw} pixels, the run's tokenizer reads {tokenizer.config.frame_hw}; "
@@ -181,37 +182,30 @@ def tokenize(run: Path, shards: str, out: Path) -> dict[str, Any]:
     return dataclasses.asdict(summary) | {"out": str(out)}
 
 
-def data_report(shards: Path, out: Path | None) -> dict[str, Any]:
+def data_report(shards: str, out: Path | None) -> dict[str, Any]:
     """Write report.html of a folder of shards: what was kept, what was not and why."""
+    folder = _folder(shards)
     with bars() as show:
-        return write_data_report(shards, out, show)
+        return write_data_report(folder, out, show)
 
 
 def data_verify(shards: str, *, deep: bool) -> dict[str, Any]:
     """Compare shards with what their index says.
 
     Returns:
-        Counts, notes, and `complaint`: null, or all that is wrong in one line.
+        Counts, faults, notes, and `complaint`: null, or all that is wrong in one line.
     """
     with bar("verify") as show:
-        found = verify_shards(shards, deep=deep, progress=show)
-    return {
-        "shards": len(found.shards),
-        "samples": sum(shard.samples for shard in found.shards),
-        "frames": sum(shard.frames for shard in found.shards),
-        "damaged": [f"{shard.file}: {shard.fault}" for shard in found.damaged],
-        "notes": list(found.notes),
-        "complaint": found.complaint,
-    }
+        return verify_shards(shards, deep=deep, progress=show, allow_commands=True).to_json()
 
 
 def data_quality(
-    shards: Path, labels: Path, out: Path, *, features: str, pretrained: bool, weights: Path | None, seed: int
+    shards: str, labels: Path, out: Path, *, features: str, pretrained: bool, weights: Path | None, seed: int
 ) -> dict[str, Any]:
     """Train the classifier of clips that `quality.path` of an ingest names."""
     with bar("clips") as show:
         about = train_quality(
-            ShardSet.open(shards),
+            ShardSet.open(shards, allow_commands=True),
             labels,
             out,
             features=features,
@@ -234,6 +228,15 @@ def train_stage(recipe: Recipe, name: StageName) -> dict[str, Any] | None:
     return summary if leave_group() else None
 
 
+def _folder(shards: str) -> Path:
+    path = path_of(shards)
+    if path is None:
+        raise UserError(
+            f"{shards}: is an address; expected a folder, so copy the shards with their manifest first"
+        )
+    return path
+
+
 def extract(run: Path, source: str, out: Path) -> dict[str, Any]:
     """Write the latent action of every transition of some videos, with the latent action model of a run.
 
@@ -243,7 +246,7 @@ def extract(run: Path, source: str, out: Path) -> dict[str, Any]:
     recipe = recipe_of(run)
     read_artifact(run / "lam", "lam")  # before hours of ingest
     if path_of(source) is None or (Path(source) / INDEX_FILE).is_file():
-        shards = ShardSet.open(source)
+        shards = ShardSet.open(source, allow_commands=True)
     else:
         config = frames_of(recipe).model_copy(update={"test_share": 0.0} | NOTHING_LEFT_OUT)
         with bar("ingest") as show:

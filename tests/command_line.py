@@ -12,7 +12,7 @@ from typing import Any
 
 from typer.main import get_command
 
-from genie_lite.cli import app, main
+from genie_lite.cli import app, main, with_pretrained
 from genie_lite.recipe import load_recipe
 
 
@@ -55,8 +55,9 @@ def parse(line: str) -> list[str]:
     Returns:
         The arguments. Raises what the command would have raised.
     """
-    program, name, *rest = shlex.split(line)
+    program, *given = shlex.split(line)
     assert program == "genie-lite", line
+    name, *rest = with_pretrained(given)
     group: Any = get_command(app)  # a click group; typer brings its own copy of click, or uses click's
     with group.make_context(program, [name, *rest], resilient_parsing=True) as context:
         command = group.get_command(context, name)

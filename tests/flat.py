@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from genie_lite.data.shards.shards import Sample, Shard, ShardSet
+from genie_lite.data.shards.index import Shard
+from genie_lite.data.shards.shards import Sample, ShardSet
 from genie_lite.data.shards.token_shards import MappedShard, Origin, TokenShards
 
 Lengths = Sequence[Sequence[int]]  # of the samples of each shard, in frames

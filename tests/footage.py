@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from genie_lite.adapt.footage import Footage
-from genie_lite.data.shards.shards import Sample, ShardSet, ShardWriter, index_of
+from genie_lite.data.shards.index import index_of
+from genie_lite.data.shards.shards import Sample, ShardSet, ShardWriter
 from genie_lite.data.video.codec import encode_mp4
 from genie_lite.files import write_json
 from tests.videos import wandering_square

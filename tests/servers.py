@@ -16,15 +16,16 @@ class Behaviour:
     """What a server does.
 
     ranges: takes Range requests. break_after: bytes after which a connection ends, for the first `breaks` requests
-    of each file. status: for these files, this answer. busy: the first so many requests of a file get 503.
-    stated: what is added to the true length in the header, None to leave the header out. asked: every request,
-    as (method, file, first byte).
+    of each file. status: for these files, this answer. moved: for these, a redirection to another URL. busy: the
+    first so many requests of a file get 503. stated: what is added to the true length in the header, None to leave
+    the header out. asked: every request, as (method, file, first byte).
     """
 
     ranges: bool = True
     break_after: int = 0
     breaks: int = 0
     status: dict[str, int] = field(default_factory=dict)
+    moved: dict[str, str] = field(default_factory=dict)
     busy: int = 0
     stated: int | None = 0
     asked: list[tuple[str, str, int]] = field(default_factory=list)
@@ -72,6 +73,8 @@ class _Handler(BaseHTTPRequestHandler):
         path, first = self.root / name, wanted if how.ranges else 0
         if name in how.status:
             return self._refuse(how.status[name])
+        if name in how.moved:
+            return self._refuse(302, how.moved[name])
         if not path.is_file():
             return self._refuse(404)
         if self.command == "GET" and how.served[name] <= how.busy:
@@ -89,8 +92,10 @@ class _Handler(BaseHTTPRequestHandler):
             is_broken = how.served[name] <= how.breaks
             self.wfile.write(data[first : first + how.break_after] if is_broken else data[first:])
 
-    def _refuse(self, status: int) -> None:
+    def _refuse(self, status: int, location: str | None = None) -> None:
         self.send_response(status)
+        if location is not None:
+            self.send_header("Location", location)
         self.send_header("Content-Length", "0")
         self.end_headers()
 

@@ -3,7 +3,8 @@
 import functools
 from pathlib import Path
 
-from genie_lite.data.shards.shards import Sample, ShardSet, ShardWriter, index_of
+from genie_lite.data.shards.index import index_of
+from genie_lite.data.shards.shards import Sample, ShardSet, ShardWriter
 from genie_lite.data.video.codec import encode_mp4
 from genie_lite.files import write_json
 from tests.videos import moving_square

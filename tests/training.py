@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from genie_lite.artifact import Artifact
-from genie_lite.data.shards.shards import Sample, ShardSet, ShardWriter, index_of
+from genie_lite.data.shards.index import index_of
+from genie_lite.data.shards.shards import Sample, ShardSet, ShardWriter
 from genie_lite.data.video.codec import encode_mp4
 from genie_lite.files import write_json
 from genie_lite.models.dynamics import DynamicsConfig

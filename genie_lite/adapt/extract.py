@@ -27,7 +27,8 @@ from genie_lite.adapt.latents import (
     write_part,
 )
 from genie_lite.data.loading.loader import to_frames
-from genie_lite.data.shards.shards import Sample, Shard, ShardSet
+from genie_lite.data.shards.index import Shard
+from genie_lite.data.shards.shards import Sample, ShardSet
 from genie_lite.errors import UserError
 from genie_lite.files import sha256_of, write_json
 from genie_lite.metrics import perplexity, psnr_db

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from genie_lite.data.loading.loader import Clip
+from genie_lite.data.loading.clip import Clip, TokenClip
 from genie_lite.errors import UserError
 from genie_lite.models import dynamics, lam, tokenizer
 from genie_lite.models.dynamics import DynamicsModel, DynamicsSizes, DynamicsSpec
@@ -25,7 +25,6 @@ from genie_lite.train.config import DynamicsStage, LAMStage, StageConfig, Tokeni
 from genie_lite.train.framework import L, OptimizerLRScheduler
 from genie_lite.train.fsdp import share_out
 from genie_lite.train.optim import build_optimizer, step_seed
-from genie_lite.train.tokens import TokenClip
 from genie_lite.train.validation import Measured, measure_dynamics, measure_lam, measure_tokenizer
 from genie_lite.types import Loss
 

@@ -114,6 +114,7 @@ class TokenData(L.LightningDataModule):
             UserError: ready tokens that are not those of the parents.
         """
         super().__init__()
+        self.prepare_data_per_node = False  # all nodes share the run's folder: one process writes into it
         self._run, self._parents, self._train, self._seed = run, parents, train, seed
         self._strict = strict
         self._corpora: Corpora[ShardSet | TokenShards] = Corpora.of(shards)
@@ -123,7 +124,7 @@ class TokenData(L.LightningDataModule):
                 corpus.shards.expect(parents, run)
 
     def prepare_data(self) -> None:
-        """Make what is missing of the run's own tokens; Lightning lets one process do it and the others wait."""
+        """Make what is missing of the run's own tokens; Lightning lets one process do it, all others wait."""
         videos = [
             (corpus.shards, folder)
             for corpus, folder in zip(self._corpora.parts, self._folders(), strict=True)

@@ -2,15 +2,18 @@
 
 Each shard is written whole or not at all, with a record of what it was made from beside it; `shards.json` comes last
 and takes the records' place. Whatever stops the work, the next call goes on with the next shard; and where a video
-shard, the tokenizer or the latent action model has changed, what was made from the old one is made again.
+shard, the tokenizer or the latent action model has changed, what was made from the old one is made again. One process
+at a time works on a folder; another one waits, and then finds the work done.
 """
 
+import fcntl
 import json
 import logging
 import re
 import tarfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genie_lite.data.loading.clip import TokenClip, to_frames
+from genie_lite.data.loading.clip import to_frames
 from genie_lite.data.shards.check import faults_of
 from genie_lite.data.shards.index import INDEX_FILE, Index, Shard, index_of, load_index, parse_shard
 from genie_lite.data.shards.shards import Sample, ShardDamage, ShardSet, ShardWriter
@@ -29,12 +32,11 @@ from genie_lite.files import read_json, write_json
 from genie_lite.models.lam import LatentActionModel
 from genie_lite.models.tokenizer import VideoTokenizer
 
-__all__ = ["NO_CODE", "TokenClip", "TokenizeSummary", "encode_shot", "tokenize"]
-
 log = logging.getLogger(__name__)
 
 _OUR_NAME = re.compile(r"-\d{6,}\.tar")  # behind the split, as `ShardWriter` names shards
 _RECORDS = ".*.made.json"
+_LOCK_FILE = ".lock"  # in the folder of tokens; it stays, since another process may be waiting for it
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,24 @@ def tokenize(
         UserError: another kind of shards is in the folder, too many codes, no shard can be read, or writing fails.
     """
     work = _Work(shards, tokenizer, lam, out, parents)
+    with work.alone():
+        kept, made, num_damaged = _do(work, progress)
+    done = kept | made
+    return TokenizeSummary(
+        made=len(made),
+        kept=len(kept),
+        damaged=num_damaged,
+        samples=sum(shard.samples for shard in done.values()),
+        frames=sum(shard.frames for shard in done.values()),
+        tokens_per_frame=tokenizer.num_tokens,
+        has_codes=lam is not None,
+    )
+
+
+def _do(
+    work: "_Work", progress: Callable[[int, int], None] | None
+) -> tuple[dict[str, Shard], dict[str, Shard], int]:
+    """The shards that were there, those that are made now, and how many of video are damaged."""
     kept = work.take_stock()
     done: dict[str, Shard] = {}
     num_damaged = 0
@@ -89,17 +109,9 @@ def tokenize(
         if progress is not None:
             progress(number + 1, len(work.named))
     if not done:
-        raise UserError(f"{shards.place}: none of the {len(work.named)} shards can be read; copy them again")
+        raise UserError(f"{work.source}: none of the {len(work.named)} shards can be read; copy them again")
     work.finish(list(done.values()))
-    return TokenizeSummary(
-        made=len(done.keys() - kept.keys()),
-        kept=len(done.keys() & kept.keys()),
-        damaged=num_damaged,
-        samples=sum(shard.samples for shard in done.values()),
-        frames=sum(shard.frames for shard in done.values()),
-        tokens_per_frame=tokenizer.num_tokens,
-        has_codes=lam is not None,
-    )
+    return kept, {name: shard for name, shard in done.items() if name not in kept}, num_damaged
 
 
 @torch.inference_mode()
@@ -146,14 +158,32 @@ class _Work:
             num_tokens=tokenizer.num_tokens,
             source=shards.place,
             shards={name: shard.sha256 for name, shard in self.named.items()},
+            num_codes={"tokenizer": tokenizer.num_codes} | ({} if lam is None else {"lam": lam.num_codes}),
         )
+
+    @property
+    def source(self) -> str:
+        """Where the video is, as it is shown."""
+        return self._shards.place
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other processes out of the folder, once whichever works on it is done."""
+        self._out.mkdir(parents=True, exist_ok=True)
+        try:
+            self._found()
+        except (UserError, OSError):
+            # Not even a lock file is left in a folder of something else. Where there is one, what was found may have
+            # been in the middle of a change, and is looked at again under the lock.
+            if not (self._out / _LOCK_FILE).exists():
+                raise
+        with _locked(self._out):
+            yield
 
     def take_stock(self) -> dict[str, Shard]:
         """The shards of an earlier call that are still what is wanted; the others are removed."""
-        self._out.mkdir(parents=True, exist_ok=True)
-        indexed, recorded = self._indexed(), self._recorded()
+        indexed, recorded = self._found()
         found = indexed | recorded
-        self._expect_no_others(found.keys())
         for path in self._out.glob(".*.tmp"):  # what a kill left half written
             path.unlink()
         kept = self._whole([made.shard for name, made in found.items() if self._is_wanted(name, made)])
@@ -218,6 +248,12 @@ class _Work:
     def _made_from(self, name: str) -> dict[str, str | None]:
         return {**self._origin.parents, "shard": self._origin.shards.get(name)}
 
+    def _found(self) -> tuple[dict[str, _Made], dict[str, _Made]]:
+        """The shards that the index names and those of records; raises a UserError where there are others."""
+        indexed, recorded = self._indexed(), self._recorded()
+        self._expect_no_others(indexed.keys() | recorded.keys())
+        return indexed, recorded
+
     def _indexed(self) -> dict[str, _Made]:
         """The shards of a finished folder."""
         if not (self._out / INDEX_FILE).is_file():
@@ -257,6 +293,23 @@ class _Work:
                 raise UserError(
                     f"{path}: holds no tokens; give an empty folder, or one that tokens were written into"
                 )
+
+
+@contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    with ExitStack() as stack:
+        try:
+            lock = stack.enter_context((out / _LOCK_FILE).open("a"))
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                log.warning("%s: another process makes tokens here; waiting until it is done", out)
+                fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError as error:  # no locks on this file system, or a finished folder that is read only
+            log.warning(
+                "%s: cannot be locked (%s); start no second process on it", out, error.strerror or error
+            )
+        yield
 
 
 def _named(shards: ShardSet) -> dict[str, Shard]:

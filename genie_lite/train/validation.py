@@ -12,14 +12,13 @@ from einops import rearrange
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from genie_lite.data.loading.loader import Clip
+from genie_lite.data.loading.clip import Clip, TokenClip
 from genie_lite.metrics import code_usage, perplexity, psnr_db
 from genie_lite.models import dynamics as dynamics_model
 from genie_lite.models.dynamics import DynamicsModel, DynamicsWeights
 from genie_lite.models.lam import LatentActionModel
 from genie_lite.models.tokenizer import VideoTokenizer
 from genie_lite.train.panel import panel
-from genie_lite.train.tokens import TokenClip
 
 PANEL_CLIPS = 3
 

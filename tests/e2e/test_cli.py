@@ -345,9 +345,15 @@ def test_an_exported_world_stands_alone(readme: dict[str, Outcome], place: Path,
     assert str(place) not in text, "a path of this machine"
 
 
-def test_ready_tokens_train_the_same_dynamics_model(readme: dict[str, Outcome], place: Path) -> None:
+@pytest.fixture(scope="session")
+def own_tokens(readme: dict[str, Outcome], place: Path) -> str:
+    """The tokens of the toy run's own shards."""
     tokenized = start("tokenize", RUN, RUN / "shards", "--out", "own-tokens", folder=place)
     assert tokenized.code == 0, tokenized.err
+    return "own-tokens"
+
+
+def test_ready_tokens_train_the_same_dynamics_model(own_tokens: str, place: Path) -> None:
     folder = place / "runs" / "from-tokens"
     shutil.copytree(place / RUN, folder, ignore=shutil.ignore_patterns("dynamics", "tokens", "videos"))
     (folder / "videos").symlink_to(place / RUN / "videos")
@@ -357,7 +363,7 @@ def test_ready_tokens_train_the_same_dynamics_model(readme: dict[str, Outcome], 
         "--stage",
         "dynamics",
         "name=from-tokens",
-        "data.tokens=own-tokens",
+        f"data.tokens={own_tokens}",
     )
     outcome = start(*train, folder=place)
     assert outcome.code == 0, outcome.err
@@ -366,9 +372,7 @@ def test_ready_tokens_train_the_same_dynamics_model(readme: dict[str, Outcome], 
     assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
-def test_tokens_of_another_tokenizer_are_refused_with_the_command(
-    readme: dict[str, Outcome], place: Path
-) -> None:
+def test_tokens_of_another_tokenizer_are_refused_with_the_command(own_tokens: str, place: Path) -> None:
     folder = place / "runs" / "other"
     shutil.copytree(
         place / RUN, folder, ignore=shutil.ignore_patterns("tokenizer", "lam", "dynamics", "tokens")
@@ -378,7 +382,15 @@ def test_tokens_of_another_tokenizer_are_refused_with_the_command(
     for stage in ("tokenizer", "lam"):
         line = ("train", "recipes/toy/demo.yaml", "--stage", stage, *few, *warm)
         assert (outcome := start(*line, folder=place)).code == 0, outcome.err
-    train = ("train", "recipes/toy/demo.yaml", "--stage", "dynamics", *few, *warm, "data.tokens=own-tokens")
+    train = (
+        "train",
+        "recipes/toy/demo.yaml",
+        "--stage",
+        "dynamics",
+        *few,
+        *warm,
+        f"data.tokens={own_tokens}",
+    )
     outcome = start(*train, folder=place)
     assert outcome.code == 2, outcome.err
     assert "stale" in outcome.last_line

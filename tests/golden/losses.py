@@ -24,6 +24,7 @@ from torch import Tensor
 import genie_lite.data.shards.shards
 import genie_lite.train.tokens
 from genie_lite.artifact import write_artifact
+from genie_lite.data.shards.token_shards import NO_CODE
 from genie_lite.models.dynamics import DynamicsConfig
 from genie_lite.models.lam import LAMConfig, LAMWeights, LatentActionModel
 from genie_lite.models.tokenizer import TokenizerConfig, VideoTokenizer
@@ -36,7 +37,6 @@ from genie_lite.train.config import (
     TokenizerStage,
     TrainConfig,
 )
-from genie_lite.train.tokens import NO_CODE
 from tests.training import SIZE_PX, rows, train, write_shards
 
 Precision = Literal["32-true", "bf16-mixed"]

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,12 @@ import pytest
 
 from genie_lite.data.cutting.sandbox import Sandbox
 from genie_lite.data.cutting.segment import IngestConfig
+from genie_lite.data.ingest import ingest as ingest_module
+from genie_lite.data.ingest import manifest as manifest_module
 from genie_lite.data.ingest.ingest import Workers, ingest
 from genie_lite.data.shards.shards import ShardSet
 from genie_lite.errors import UserError
+from genie_lite.files import write_bytes
 from tests.videos import wandering_square, write
 
 CONFIG = IngestConfig(
@@ -57,7 +61,7 @@ def grow(folder: Path, out: Path) -> dict[str, Any]:
 
 def content(out: Path) -> dict[str, bytes]:
     assert not (out / ".ingest").exists()
-    return {file.name: file.read_bytes() for file in out.iterdir()}
+    return {file.name: file.read_bytes() for file in out.iterdir() if file.name != ".ingest.lock"}
 
 
 @pytest.fixture
@@ -152,3 +156,48 @@ def test_a_brighter_copy_is_no_new_clip_and_says_of_what(corpus: tuple[Path, Pat
     assert rows["brighter.mp4"]["dropped"] == {"near duplicate": 1}
     (of,) = rows["brighter.mp4"]["duplicates"].values()
     assert of.startswith("d-")
+
+
+STEPS = ("manifest.jsonl", "signatures.jsonl", "shards.json", "plan.json")
+
+
+@pytest.mark.parametrize("grows", [False, True])
+@pytest.mark.parametrize("step", STEPS)
+def test_the_end_of_a_round_may_be_cut_short_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, grows: bool
+) -> None:
+    """Right after each of the last writes, and after the plan is gone but not the rest of the work."""
+    folder, out = film(tmp_path / "videos", "a", "b", "c", "d"), tmp_path / "shards"
+    whole = tmp_path / "whole"
+    ingest([folder], whole, CONFIG, workers=Workers(num=1))
+    with monkeypatch.context() as patched:
+        if step == "plan.json":
+            patched.setattr(shutil, "rmtree", interrupted(shutil.rmtree, ".ingest", runs=False))
+        else:
+            for module in (ingest_module, manifest_module):
+                patched.setattr(module, "write_bytes", interrupted(write_bytes, step))
+        with pytest.raises(KeyboardInterrupt):
+            ingest([folder], out, CONFIG, workers=Workers(num=1))
+    ingest([folder], out, CONFIG, workers=Workers(num=1), grow=grows)
+    if step == "plan.json":  # the rest of a finished round harms nothing and is removed by the next one
+        shutil.copy(folder / "a.mp4", folder / "z.mp4")
+        rows = grow(folder, out)
+        assert rows["z.mp4"]["reason"] == "duplicate of a.mp4"
+    else:
+        assert content(out) == content(whole)
+
+
+def interrupted(function: Callable[..., Any], name: str, *, runs: bool = True) -> Callable[..., Any]:
+    """The same function, but that it is the last thing that happens when it is called for a file of this name."""
+
+    def call(path: Path, *arguments: Any, **options: Any) -> Any:
+        if Path(path).name == name and not runs:
+            if (Path(path) / "twins.json").is_file():
+                raise KeyboardInterrupt
+            return function(path, *arguments, **options)
+        result = function(path, *arguments, **options)
+        if Path(path).name == name:
+            raise KeyboardInterrupt
+        return result
+
+    return call

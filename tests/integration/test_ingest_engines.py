@@ -1,15 +1,18 @@
 """Whoever reads the videos, the shards are the same: child processes, a Ray cluster, an array of jobs."""
 
+import fcntl
 import json
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from genie_lite.data.cutting.segment import IngestConfig
+from genie_lite.data.ingest import ingest as ingest_module
 from genie_lite.data.ingest.ingest import Share, Workers, ingest
 from genie_lite.errors import UserError
 from tests.videos import moving_square, truncate, wandering_square, write
@@ -44,7 +47,8 @@ print(summary.waiting)
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    return {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
+    names = [file for file in folder.iterdir() if file.is_file() and file.name != ".ingest.lock"]
+    return {file.name: file.read_bytes() for file in names}
 
 
 def job(source: Path, out: Path, index: int, num: int, killed_at: int = -1) -> subprocess.Popen[str]:
@@ -135,3 +139,47 @@ def test_a_share_that_does_not_exist_is_a_mistake() -> None:
 def test_an_address_without_a_cluster_is_one_line(footage: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--address: no Ray cluster at 127\.0\.0\.1:1"):
         ingest([footage], tmp_path, CONFIG, workers=Workers("ray", 1, "127.0.0.1:1"))
+
+
+def test_jobs_without_anything_to_read_and_late_ones_find_the_work_done(
+    footage: Path, expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    jobs = [job(footage, tmp_path, index, 20) for index in (0, 19)]
+    for each in jobs:
+        each.communicate(timeout=300)
+    assert [each.returncode for each in jobs] == [0, 0]
+    ingest([footage], tmp_path, CONFIG)
+    late = job(footage, tmp_path, 7, 20)
+    assert late.communicate(timeout=300)[0].strip() == "0"
+    assert content(tmp_path) == expected
+
+
+def test_a_job_that_comes_while_another_packs_waits_for_it(
+    footage: Path, expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    for index in range(3):
+        ingest([footage], tmp_path, CONFIG, share=Share(index, 4))
+    with (tmp_path / ".ingest.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        late = job(footage, tmp_path, 1, 4)
+        with pytest.raises(subprocess.TimeoutExpired):
+            late.wait(timeout=4)
+    assert int(late.communicate(timeout=300)[0]) > 0, "share 3 is still missing"
+    assert ingest([footage], tmp_path, CONFIG, share=Share(3, 4)).waiting == 0
+    assert content(tmp_path) == expected
+
+
+def test_a_process_that_began_before_the_end_of_a_round_does_not_begin_another(
+    footage: Path, expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is to be done is asked again once the lock is held."""
+    locked = ingest_module._locked
+
+    def late(out: Path, *arguments: Any) -> Any:
+        monkeypatch.setattr(ingest_module, "_locked", locked)
+        ingest([footage], tmp_path, CONFIG)
+        return locked(out, *arguments)
+
+    monkeypatch.setattr(ingest_module, "_locked", late)
+    ingest([footage], tmp_path, CONFIG)
+    assert content(tmp_path) == expected

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from genie_lite.data.loading.loader import Clip, LoaderConfig, to_frames, train_loader, validation_clips
-from genie_lite.data.shards.shards import Sample, Shard, ShardSet, ShardWriter, index_of
+from genie_lite.data.shards.index import Shard, index_of
+from genie_lite.data.shards.shards import Sample, ShardSet, ShardWriter
 from genie_lite.data.video.codec import encode_mp4
 from genie_lite.errors import UserError
 from tests.videos import moving_square

@@ -165,6 +165,11 @@ def test_every_corpus_of_video_has_its_own_tokens(
     assert len(data.validation_clips()) == 4
 
 
+def test_one_process_of_all_nodes_makes_the_tokens(shards: ShardSet, run: Path) -> None:
+    """They share the folder; Lightning's default is one process per node."""
+    assert not token_data(shards, run).prepare_data_per_node
+
+
 @pytest.mark.parametrize("make", [clip_data, token_data])
 def test_corpora_are_held_out_in_proportion_and_the_same_every_time(
     shards: ShardSet, others: ShardSet, run: Path, tmp_path: Path, make: Any

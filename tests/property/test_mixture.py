@@ -240,6 +240,17 @@ def test_a_weight_is_above_zero(weight: float) -> None:
         Corpora(())
 
 
+def test_a_weight_that_is_next_to_nothing_is_refused() -> None:
+    """A block holds a window of each corpus: at 1e-9 it would take gigabytes."""
+    one, two = flat_video([[20]], "one"), flat_video([[20]], "two")
+    with pytest.raises(
+        UserError, match=r"^two: weight 1e-09 is 1e-09 of all .* 0\.0001; raise it.*leave .* out$"
+    ):
+        Corpora((Corpus(one, 1.0), Corpus(two, 1e-9)))
+    least = Corpora((Corpus(one, 9999.0), Corpus(two, 1.0)))
+    assert Mixture([Numbers("one"), Numbers("two")], least.shares, 0).block == 10_000
+
+
 def test_the_fingerprint_of_corpora_follows_contents_and_shares() -> None:
     one, two = flat_video([[20]], "one"), flat_video([[20]], "two")
     orders = ((one, two, 1.0, 1.0), (two, one, 1.0, 1.0), (one, two, 1.0, 2.0), (one, two, 2.0, 2.0))

@@ -10,7 +10,8 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genie_lite.data.sources.find import find_sources, match_known
+from genie_lite.data.sources.content import match_known
+from genie_lite.data.sources.find import find_sources
 from genie_lite.data.sources.source import Source, key_of, with_unique_names
 from genie_lite.data.sources.tree import matches
 from genie_lite.data.video.place import Place

@@ -14,7 +14,8 @@ from genie_lite.data.loading.clip import Window
 from genie_lite.data.loading.clip_windows import ClipWindows
 from genie_lite.data.loading.loader import LoaderConfig, train_loader, validation_clips
 from genie_lite.data.loading.token_windows import TokenWindows, spread, token_loader
-from genie_lite.data.shards.shards import Sample, Shard
+from genie_lite.data.shards.index import Shard
+from genie_lite.data.shards.shards import Sample
 from tests.flat import FlatSet, flat_tokens, flat_video
 
 LENGTHS = st.lists(st.lists(st.integers(1, 30), min_size=1, max_size=5), min_size=1, max_size=6).filter(

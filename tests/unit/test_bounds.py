@@ -8,6 +8,7 @@ import pytest
 from genie_lite.artifact import write_artifact
 from genie_lite.config import dump, parse
 from genie_lite.data.shards.shards import ShardSet
+from genie_lite.data.shards.token_shards import NO_CODE
 from genie_lite.envs.games import game_of
 from genie_lite.envs.procgen import MAX_LEVEL
 from genie_lite.errors import UserError
@@ -19,7 +20,6 @@ from genie_lite.recipe import Recipe, load_recipe
 from genie_lite.train.config import DynamicsStage, LAMStage, StageConfig, TrainConfig
 from genie_lite.train.fit import fit
 from genie_lite.train.module import build_module
-from genie_lite.train.tokens import NO_CODE
 from tests import models
 
 TOY = Path(__file__).parents[2] / "recipes" / "toy" / "demo.yaml"

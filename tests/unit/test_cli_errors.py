@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from genie_lite import cli
 from genie_lite.errors import UserError
@@ -74,6 +75,8 @@ def test_help_needs_no_torch() -> None:
             ["ingest", ".", "--out", "x", "--shard-index", "2", "--num-shards", "2"],
             ["--shard-index", "0 to 1"],
         ),
+        (["ingest", ".", "--out", "x", "--address", "h:1"], ["--address", "--engine ray"]),
+        (["data", "report", "http://h/x"], ["http://h/x", "expected a folder"]),
         (["data", "verify", "nowhere"], ["nowhere", "no finished shards"]),
         (["data", "report", "nowhere"], ["nowhere", "genie-lite ingest"]),
         (["tokenize", "nowhere", "x", "--out", "y"], ["nowhere", "no finished tokenizer"]),
@@ -226,3 +229,33 @@ def test_stages_and_formats_of_the_command_line_are_those_of_the_package() -> No
     from genie_lite.pipeline import TRAINED
 
     assert tuple(cli.Stage) == TRAINED
+
+
+def test_a_folder_of_somebody_else_runs_no_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`pipe:` is taken from what the user gives, not from a recipe that lies in a run."""
+    recipe = yaml.safe_load(TOY.read_text()) | {
+        "record": None,
+        "data": {"source": f"pipe:touch {tmp_path}/pwned; cat {{file}}", "ingest": {"size_px": 32}},
+    }
+    (tmp_path / "evil").mkdir()
+    (tmp_path / "evil" / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    for line in (
+        ("rollout", tmp_path / "evil", "--codes", "0", "--frames", "1", "--out", tmp_path / "x.mp4"),
+        ("evaluate", tmp_path / "evil"),
+        ("extract", tmp_path / "evil", tmp_path, "--out", tmp_path / "y"),
+    ):
+        expect_mistake(call(*line), "pipe:", "GENIE_LITE_ALLOW_COMMANDS=1")
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_shards_are_not_written_among_the_videos(tmp_path: Path) -> None:
+    write(tmp_path / "a.mp4", moving_square(40))
+    expect_mistake(call("ingest", tmp_path, "--out", tmp_path), "holds the video a.mp4")
+    assert not (tmp_path / "shards.json").exists()
+
+
+def test_an_export_takes_no_folder_that_holds_something_else(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "recipe.yaml").write_text("mine")
+    expect_mistake(call("export", tmp_path / "a", "--out", tmp_path / "b"), "holds something else")
+    assert (tmp_path / "b" / "recipe.yaml").read_text() == "mine"

@@ -13,7 +13,9 @@ from genie_lite.data.cutting.sandbox import Sandbox
 from genie_lite.data.ingest import ingest as ingest_module
 from genie_lite.data.ingest.ingest import IngestConfig, Workers, ingest
 from genie_lite.data.shards.shards import Sample, ShardSet
-from genie_lite.data.sources.find import find_moves, find_sources, find_twins, key_of
+from genie_lite.data.sources.content import find_twins
+from genie_lite.data.sources.find import find_moves, find_sources
+from genie_lite.data.sources.source import key_of
 from genie_lite.data.video.place import Place
 from genie_lite.errors import UserError
 from tests.lerobot_fixture import write_lerobot
@@ -202,7 +204,7 @@ def test_shards_are_closed_at_the_first_source_that_fills_them(mixed: tuple[Path
     for split in ("train", "test"):
         for shard in shards.of(split)[:-1]:
             assert shard.samples >= CONFIG.shard_samples
-    assert {file.name for file in out.iterdir()} == {
+    assert {file.name for file in out.iterdir() if file.name != ".ingest.lock"} == {
         "manifest.jsonl",
         "shards.json",
         *(shard.file for shard in shards.shards),
@@ -255,8 +257,8 @@ def test_two_ingests_do_not_share_a_folder(tmp_path: Path) -> None:
     import fcntl
 
     write(tmp_path / "a.mp4", moving_square(8))
-    (tmp_path / "out/.ingest").mkdir(parents=True)
-    with (tmp_path / "out/.ingest/lock").open("w") as lock:
+    (tmp_path / "out").mkdir()
+    with (tmp_path / "out/.ingest.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(UserError, match="another ingest"):
             ingest([tmp_path / "a.mp4"], tmp_path / "out", CONFIG)

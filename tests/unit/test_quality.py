@@ -20,7 +20,8 @@ from genie_lite.data.quality.figures import FIGURES, figures
 from genie_lite.data.quality.judge import Judge, QualityConfig
 from genie_lite.data.quality.training import train_quality
 from genie_lite.data.quality.vision import Vision, VisionConfig, evenly
-from genie_lite.data.shards.shards import Sample, ShardSet, ShardWriter, index_of
+from genie_lite.data.shards.index import index_of
+from genie_lite.data.shards.shards import Sample, ShardSet, ShardWriter
 from genie_lite.data.video.codec import encode_mp4
 from genie_lite.errors import UserError
 from genie_lite.files import write_json

@@ -6,18 +6,22 @@ import pickle
 import re
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPMessage
+from io import BytesIO
 from pathlib import Path
 from time import sleep
+from urllib.request import Request
 
 import fsspec
 import pytest
 
 from genie_lite.data.shards import remote as remote_module
 from genie_lite.data.shards import transport
-from genie_lite.data.shards.remote import Remote
-from genie_lite.data.shards.shards import Cache, ShardDamage, ShardSet
+from genie_lite.data.shards.remote import Cache, Remote
+from genie_lite.data.shards.shards import ShardDamage, ShardSet
+from genie_lite.data.shards.token_shards import TokenShards
 from genie_lite.data.shards.transport import path_of
 from genie_lite.data.shards.verify import verify
 from genie_lite.errors import UserError
@@ -263,6 +267,70 @@ def test_nobody_there_is_told(tmp_path: Path) -> None:
         ShardSet.open(url)
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_redirection_within_http_is_followed(origin: ShardSet, method: str) -> None:
+    with serving(origin.folder) as (goal, _), serving(origin.folder) as (url, how):
+        if method == "GET":
+            how.moved["shards.json"] = f"{goal}/shards.json"
+        how.moved[FIRST] = f"{goal}/{FIRST}"
+        shards = ShardSet.open(url, verify=method == "HEAD")
+        assert not shards.skipped
+        assert samples(shards) == samples(origin)
+        assert (method, FIRST, 0) in how.asked
+
+
+@pytest.mark.parametrize(
+    "goal", ["ftp://127.0.0.1:1/shards.json", "ftp://127.0.0.1/{}", "FTP://127.0.0.1:1/a"]
+)
+def test_a_redirection_out_of_http_is_not_followed(
+    origin: ShardSet, impatient: list[float], goal: str
+) -> None:
+    with (
+        serving(origin.folder, Behaviour(moved={"shards.json": goal})) as (url, how),
+        pytest.raises(UserError, match=r"redirects to ftp://127.*only http and https is followed") as caught,
+    ):
+        ShardSet.open(url)
+    assert "\n" not in str(caught.value)
+    assert how.gets("shards.json") == [0]
+    assert not impatient  # another try would not change it
+
+
+def test_a_redirection_while_sizes_are_asked_keeps_to_http_too(origin: ShardSet) -> None:
+    with (
+        serving(origin.folder, Behaviour(moved={FIRST: "ftp://127.0.0.1:1/a"})) as (url, how),
+        pytest.raises(UserError, match="redirects to ftp://"),
+    ):
+        ShardSet.open(url)
+    assert ("HEAD", FIRST, 0) in how.asked
+    assert not how.gets(FIRST)
+
+
+@pytest.mark.parametrize(
+    ("begin", "goal", "is_followed"),
+    [
+        ("https", "http", False),
+        ("https", "ftp", False),
+        ("https", "https", True),
+        ("http", "https", True),
+        ("http", "http", True),
+        ("http", "file", False),
+    ],
+)
+def test_a_redirection_never_leaves_https(begin: str, goal: str, is_followed: bool) -> None:
+    redirects, request = transport._Redirects(), Request(f"{begin}://host/a")
+
+    def redirect() -> Request | None:
+        return redirects.redirect_request(request, BytesIO(), 302, "Found", HTTPMessage(), f"{goal}://host/b")
+
+    if is_followed:
+        followed = redirect()
+        assert followed is not None
+        assert followed.full_url == f"{goal}://host/b"
+    else:
+        with pytest.raises(UserError, match=f"redirects to {goal}://host/b"):
+            redirect()
+
+
 # --- the cache -------------------------------------------------------------------------------------------
 
 
@@ -292,6 +360,30 @@ def test_a_cache_keeps_to_its_size_and_lets_go_of_what_was_not_used(tmp_path: Pa
         assert cached(shards) == {first.file, third.file}
         assert shards.read(second)[0].key == "train-1-0"
         assert how.gets(second.file) == [0, 0]
+
+
+def test_the_environment_limits_the_cache(origin: ShardSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GENIE_LITE_CACHE_GB", str(1.5 * 10240 / 2**30))
+    with serving(origin.folder) as (url, how):
+        shards = ShardSet.open(url)
+        assert samples(shards) == samples(origin)
+        assert cached(shards) == {"test-000002.tar"}
+        monkeypatch.setenv("GENIE_LITE_CACHE_GB", "")
+        assert samples(ShardSet.open(url)) == samples(origin)
+        assert len(cached(shards)) == 3
+        assert how.gets(FIRST) == [0, 0]
+
+
+@pytest.mark.parametrize("limit", ["much", "-1", "nan", "inf"])
+def test_a_limit_of_the_cache_that_is_none_is_told(
+    origin: ShardSet, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    monkeypatch.setenv("GENIE_LITE_CACHE_GB", limit)
+    with (
+        serving(origin.folder) as (url, _),
+        pytest.raises(UserError, match=f"CACHE_GB: '{limit}' is not a number"),
+    ):
+        ShardSet.open(url)
 
 
 def test_an_open_shard_stays_when_the_cache_lets_go_of_it(tmp_path: Path, origin: ShardSet) -> None:
@@ -426,7 +518,6 @@ def test_fsspec_faults_are_found_and_resumed(
     ("url", "message"),
     [
         ("nonsense://bucket/shards", "nonsense://bucket/shards: cannot be opened: Protocol not known"),
-        ("pipe:cat shards.json", "lacks {file}"),
         ("http://me:word@host/shards", "^host/shards: no passwords in a URL"),
         ("https://host/shards?key=1", "write {file} where"),
     ],
@@ -469,7 +560,34 @@ def test_paths_and_urls_are_told_apart(place: Path | str, path: Path | None) -> 
 
 def test_a_command_gives_the_same(origin: ShardSet) -> None:
     url = f"pipe:cat {shlex.quote(str(origin.folder))}/{{file}} | cat"
-    assert samples(ShardSet.open(url)) == samples(origin)
+    assert samples(ShardSet.open(url, allow_commands=True)) == samples(origin)
+    assert not verify(url, allow_commands=True).damaged
+
+
+def test_a_command_must_be_allowed(origin: ShardSet, tmp_path: Path) -> None:
+    """A place out of somebody's folder or recipe must not run anything."""
+    url = f"pipe:touch {tmp_path}/ran; cat {origin.folder}/{{file}}"
+    opening: list[Callable[[str], object]] = [ShardSet.open, verify, TokenShards.open, transport.origin_of]
+    for call in opening:
+        with pytest.raises(UserError, match="pipe: runs a command; it is only taken from") as caught:
+            call(url)
+        assert "\n" not in str(caught.value)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_what_was_allowed_stays_with_a_set_that_is_pickled(origin: ShardSet) -> None:
+    shards = ShardSet.open(f"pipe:cat {origin.folder}/{{file}}", allow_commands=True)
+    assert samples(pickle.loads(pickle.dumps(shards))) == samples(origin)
+
+
+def test_tokens_may_come_out_of_a_command_that_is_allowed(origin: ShardSet) -> None:
+    with pytest.raises(UserError, match="holds video, expected tokens"):  # so the command was run
+        TokenShards.open(f"pipe:cat {origin.folder}/{{file}}", allow_commands=True)
+
+
+def test_a_command_that_leaves_out_the_name_is_refused() -> None:
+    with pytest.raises(UserError, match=r"lacks \{file\}"):
+        ShardSet.open("pipe:cat shards.json", allow_commands=True)
 
 
 def test_a_command_that_fails_is_repeated_and_then_told(origin: ShardSet, tmp_path: Path) -> None:
@@ -480,7 +598,7 @@ def test_a_command_that_fails_is_repeated_and_then_told(origin: ShardSet, tmp_pa
         f"if [ $(wc -l < {tmp_path}/tries) = 2 ]; then head -c 5000 {origin.folder}/$1; exit 3; fi\n"
         f"echo fetching >&2; exec cat {origin.folder}/$1\n"
     )
-    shards = ShardSet.open(f"pipe:sh {script} {{file}}")
+    shards = ShardSet.open(f"pipe:sh {script} {{file}}", allow_commands=True)
     assert samples(shards) == samples(origin)
     assert (tmp_path / "tries").read_text().count("x") == 1 + 2 + 1 + 1
     (origin.folder / FIRST).unlink()
@@ -493,7 +611,7 @@ def test_a_command_that_fails_is_repeated_and_then_told(origin: ShardSet, tmp_pa
 
 def test_a_command_that_gives_less_and_says_nothing_is_no_damage(origin: ShardSet) -> None:
     """`curl | cat` ends well without a network too."""
-    shards = ShardSet.open(f"pipe:cat {origin.folder}/{{file}}")
+    shards = ShardSet.open(f"pipe:cat {origin.folder}/{{file}}", allow_commands=True)
     (origin.folder / FIRST).write_bytes(b"")
     with pytest.raises(UserError, match="it ended at byte 0 of 10240") as caught:
         samples(shards)
@@ -514,14 +632,14 @@ def test_a_command_that_hangs_is_ended(
     monkeypatch.setattr(remote_module, "RETRY_S", (0.0,))
     url = f"pipe:sleep 600 & echo $! > {tmp_path}/pid; wait; echo {{file}}"
     with pytest.raises(UserError, match="the command gave nothing for"):
-        ShardSet.open(url)
+        ShardSet.open(url, allow_commands=True)
     while _is_running((tmp_path / "pid").read_text().strip()):  # what was killed takes a moment to end
         sleep(0.001)
 
 
 def test_an_index_cannot_run_a_command() -> None:
     """Names are plain, and they reach the shell quoted all the same."""
-    stream = transport.origin_of("pipe:echo {file}").open("a; echo b", 0)
+    stream = transport.origin_of("pipe:echo {file}", allow_commands=True).open("a; echo b", 0)
     assert stream.read(100) == b"a; echo b\n"
     stream.close()
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from genie_lite.data.shards.shards import Sample, ShardDamage, ShardSet, ShardWriter, index_of
+from genie_lite.data.shards.index import index_of
+from genie_lite.data.shards.shards import Sample, ShardDamage, ShardSet, ShardWriter
 from genie_lite.data.video.codec import encode_mp4
 from genie_lite.errors import UserError
 from tests.videos import moving_square
@@ -193,15 +194,6 @@ def test_a_shard_that_went_away_is_damage_when_reading(folder: Path, damage: Cal
     damage(folder / "train-000000.tar")
     with pytest.raises(ShardDamage, match=r"train-000000\.tar"):
         shards.read(shards.shards[0])
-
-
-def test_a_set_without_a_damaged_shard_is_as_if_opened_so(folder: Path) -> None:
-    shards = ShardSet.open(folder)
-    cut_off(folder / "train-000000.tar")
-    with pytest.raises(ShardDamage) as caught:
-        shards.read(shards.shards[0])
-    with pytest.warns(UserWarning, match="train-000000"):
-        assert shards.without(caught.value) == ShardSet.open(folder)
 
 
 # --- an index that is none --------------------------------------------------------------------------------

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from genie_lite.data.sources.find import Source, find_sources, find_twins, match_known
+from genie_lite.data.sources.content import find_twins, match_known
+from genie_lite.data.sources.find import find_sources
 from genie_lite.data.sources.named import absolute, expand
-from genie_lite.data.sources.source import key_of, with_unique_names
+from genie_lite.data.sources.source import Source, key_of, with_unique_names
 from genie_lite.data.video.place import Place
 from genie_lite.errors import UserError
 from tests.lerobot_fixture import write_lerobot_v3

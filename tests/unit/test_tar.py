@@ -3,8 +3,10 @@
 import errno
 import io
 import json
+import re
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from webdataset.tariterators import group_by_keys, tar_file_expander
@@ -130,9 +132,15 @@ def test_a_compressed_tar_is_none() -> None:
 
 
 @pytest.fixture
-def full(tmp_path: Path) -> Path:
+def full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder in which the next shard meets a full disk: what it is written to is /dev/full."""
-    (tmp_path / ".train-000000.tar.tmp").symlink_to("/dev/full")
+    real = Path.open
+
+    def open_full(path: Path, mode: str) -> Any:
+        path.symlink_to("/dev/full")
+        return real(path, mode.replace("x", "w"))
+
+    monkeypatch.setattr(Path, "open", open_full)
     return tmp_path
 
 
@@ -184,7 +192,17 @@ def test_content_and_name_are_on_the_disk_before_a_shard_is_finished(
     writer.add("a", {"json": meta()})
     assert not done
     writer.close()
-    assert done == [".a.tar.tmp", tmp_path.name]
+    assert [re.sub("[0-9a-f]{8}", "*", name) for name in done] == [".a.tar.*.tmp", tmp_path.name]
+
+
+def test_two_that_write_the_same_shard_do_not_write_into_one_file(tmp_path: Path) -> None:
+    one, two = RecordWriter(tmp_path / "a.tar"), RecordWriter(tmp_path / "a.tar")
+    for key in ("a", "b"):
+        for writer in (one, two):
+            writer.add(key, {"mp4": b"video", "json": meta()})
+    assert one.close() == two.close()
+    assert (tmp_path / "a.tar").read_bytes() == tar_of(*whole("a", "b"))
+    assert [path.name for path in tmp_path.iterdir()] == ["a.tar"]
 
 
 def test_a_key_that_would_be_cut_is_refused(tmp_path: Path) -> None:

@@ -1,10 +1,13 @@
 """Token shards: written once, resumed after a power cut, renewed when stale, read where they lie."""
 
+import fcntl
 import json
 import re
 import subprocess
 import sys
 import tarfile
+import threading
+from collections.abc import Callable
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -16,9 +19,12 @@ import torch
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from genie_lite.data.loading.token_windows import TokenWindows, token_loader, validation_tokens
-from genie_lite.data.shards.shards import ShardSet
-from genie_lite.data.shards.token_shards import NO_CODE, TokenShards
+from genie_lite.data.shards.index import index_of, load_index
+from genie_lite.data.shards.shards import ShardDamage, ShardSet
+from genie_lite.data.shards.token_shards import NO_CODE, TokenShards, npy
+from genie_lite.data.shards.verify import verify
 from genie_lite.errors import UserError
+from genie_lite.files import sha256_of, write_json
 from genie_lite.models.lam import LatentActionModel
 from genie_lite.models.tokenizer import VideoTokenizer
 from genie_lite.train import tokens as module
@@ -99,11 +105,12 @@ def test_they_are_webdataset_with_what_the_video_said(folder: Path, shards: Shar
         assert json.loads(sample["json"]) == expected.meta
 
 
-def test_the_index_says_whose_tokens_they_are(folder: Path, shards: ShardSet) -> None:
+def test_the_index_says_whose_tokens_they_are(folder: Path, shards: ShardSet, models: Models) -> None:
     index = json.loads((folder / "shards.json").read_text())
     assert (index["kind"], index["members"]) == ("tokens", ["tokens.npy", "codes.npy", "json"])
     about = index["config"]["tokens"]
     assert (about["parents"], about["num_tokens"]) == (PARENTS, 4)
+    assert about["num_codes"] == {"tokenizer": models[0].num_codes, "lam": models[1].num_codes}
     assert about["shards"] == {shard.file: shard.sha256 for shard in shards.shards}
     opened = TokenShards.open(folder, PARENTS)
     assert (opened.fingerprint, opened.frame_hw, opened.rate_hz) == (
@@ -225,7 +232,129 @@ def test_more_shards_than_files_that_may_be_open(folder: Path, monkeypatch: pyte
         assert here.tokens.tolist() == there.tokens.tolist()
 
 
+def rewritten(folder: Path, out: Path, change: Callable[[str, bytes], bytes]) -> TokenShards:
+    """A copy whose first shard of training has other members, and an index that vouches for them."""
+    out.mkdir()
+    for path in folder.iterdir():
+        (out / path.name).write_bytes(path.read_bytes())
+    index, name = load_index(folder), "train-000000.tar"
+    with (
+        tarfile.open(folder / name) as old,
+        tarfile.open(out / name, "w", format=tarfile.USTAR_FORMAT) as new,
+    ):
+        for member in old:
+            file = old.extractfile(member)
+            assert file is not None
+            data = change(member.name, file.read())
+            member.size = len(data)
+            new.addfile(member, BytesIO(data))
+    about = {"sha256": sha256_of(out / name), "bytes": (out / name).stat().st_size}
+    shards = [replace(shard, **about) if shard.file == name else shard for shard in index.shards]
+    write_json(out / "shards.json", index_of(shards, index.config, index.kind, index.members))
+    return TokenShards.open(out)
+
+
+REWRITES: dict[str, Callable[[np.ndarray], bytes]] = {
+    "float16": lambda rows: npy(rows.astype(np.float16)),
+    "int16": lambda rows: npy(rows.astype(np.int16)),
+    "big-endian": lambda rows: npy(rows.astype(">u2")),
+    "Fortran order": lambda rows: npy(np.asfortranarray(rows)),
+    "transposed": lambda rows: npy(np.ascontiguousarray(rows.T)),
+    "more rows": lambda rows: npy(np.concatenate([rows, rows])),
+    "two bytes more": lambda rows: npy(rows) + bytes(2),
+    "two bytes less": lambda rows: npy(rows)[:-2],
+    "no npy": lambda rows: bytes(len(npy(rows))),
+    "cut in the header": lambda rows: npy(rows)[:8],
+}
+
+
+@pytest.mark.parametrize("how", REWRITES)
+def test_rows_that_are_not_as_the_index_says_are_damage(folder: Path, tmp_path: Path, how: str) -> None:
+    def change(name: str, data: bytes) -> bytes:
+        return REWRITES[how](np.load(BytesIO(data))) if name.endswith("tokens.npy") else data
+
+    tokens = rewritten(folder, tmp_path / "copy", change)
+    with pytest.raises(ShardDamage, match=r"tokens\.npy: .* expected") as told:
+        tokens.map(tokens.of("train")[0])
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(("suffix", "parent"), [("tokens.npy", "tokenizer"), ("codes.npy", "lam")])
+def test_what_no_embedding_has_never_reaches_one(
+    folder: Path, tmp_path: Path, suffix: str, parent: str, models: Models
+) -> None:
+    num = (models[0] if parent == "tokenizer" else models[1]).num_codes
+
+    def change(name: str, data: bytes) -> bytes:
+        rows = np.load(BytesIO(data)) if name.endswith(suffix) else None
+        if rows is None:
+            return data
+        rows[3] = num
+        return npy(rows)
+
+    tokens = rewritten(folder, tmp_path / "copy", change)
+    loader = token_loader(tokens, 4, 10, 0)
+    for _, clip in zip(range(6), loader, strict=False):
+        assert clip.tokens.max() < models[0].num_codes
+        assert clip.codes.max() < models[1].num_codes
+    assert set(loader.replaced) == {f"{tokens.place}: train-000000.tar"}
+    with pytest.raises(UserError, match=f"holds {num}, its {parent} has 0 to {num - 1}"):
+        next(iter(token_loader(tokens, 4, 30, 0, strict=True)))
+    old = replace(tokens, origin=replace(tokens.origin, num_codes={}))  # as earlier versions wrote
+    assert "num_codes" not in old.origin.to_json()
+    assert not any(token_loader(old, 4, 30, 0, strict=True).replaced)
+
+
 # When they are made, and made again
+
+
+def test_two_processes_on_one_folder_work_in_turn(
+    tmp_path: Path,
+    folder: Path,
+    shards: ShardSet,
+    models: Models,
+    encoded: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The second one waits, and then finds the work done; nobody touches what the first is writing."""
+    out, done = tmp_path / "tokens", []
+    out.mkdir()
+    waits = threading.Event()
+    real = module.log.warning
+    monkeypatch.setattr(module.log, "warning", lambda *told: (real(*told), waits.set()))
+    with (out / ".lock").open("w") as lock:  # the first
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        half = out / ".train-000000.tar.01234567.tmp"
+        half.write_bytes(b"half")
+        second = threading.Thread(target=lambda: done.append(tokenize(shards, *models, out, PARENTS)))
+        second.start()
+        assert waits.wait(60)
+        assert (half.exists(), done, encoded) == (True, [], [])
+        half.unlink()
+        for name, data in contents(folder).items():
+            (out / name).write_bytes(data)
+    second.join(60)
+    assert [(summary.made, summary.kept) for summary in done] == [(0, 4)]
+    assert encoded == []
+    assert contents(out) == contents(folder)
+    assert sum("waiting" in record.getMessage() for record in caplog.records) == 1
+    assert not verify(out, deep=True).notes
+
+
+def test_where_nothing_can_be_locked_it_goes_on(
+    tmp_path: Path,
+    shards: ShardSet,
+    models: Models,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(module.fcntl, "flock", refuse)
+    assert tokenize(shards, *models, tmp_path, PARENTS).made == 4
+    assert "cannot be locked (No locks available)" in caplog.text
 
 
 def test_what_is_finished_is_not_touched(

@@ -4,9 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from genie_lite.data.loading.loader import Clip
+from genie_lite.data.loading.clip import Clip, TokenClip
 from genie_lite.train.panel import panel, png
-from genie_lite.train.tokens import TokenClip
 from genie_lite.train.validation import (
     code_health,
     measure_dynamics,

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from genie_lite.data.shards.shards import ShardSet, ShardWriter, index_of
+from genie_lite.data.shards.index import index_of
+from genie_lite.data.shards.shards import ShardSet, ShardWriter
 from genie_lite.data.shards.verify import verify
 from genie_lite.data.video.codec import encode_mp4
 from genie_lite.errors import UserError
@@ -49,9 +50,18 @@ def test_a_whole_folder_is_whole(folder: Path, deep: bool) -> None:
     told: list[tuple[int, int]] = []
     found = verify(folder, deep=deep, progress=lambda done, total: told.append((done, total)))
     assert (found.is_whole, found.complaint, found.faults, found.notes) == (True, None, (), ())
-    assert found.summary == f"{folder}: 3 shards of video, 6 samples, 24 frames, of 7 sources"
     assert told == [(1, 3), (2, 3), (3, 3)]
-    assert json.loads(json.dumps(found.to_json()))["is_whole"] is True
+    assert json.loads(json.dumps(found.to_json())) == {
+        "kind": "video",
+        "shards": 3,
+        "samples": 6,
+        "frames": 24,
+        "sources": 7,
+        "damaged": [],
+        "faults": [],
+        "notes": [],
+        "complaint": None,
+    }
 
 
 def test_every_damaged_shard_is_named(folder: Path) -> None:
@@ -66,6 +76,12 @@ def test_every_damaged_shard_is_named(folder: Path) -> None:
     assert found.complaint is not None
     assert "2 of 3 shards are damaged: train-000000.tar: missing; test-000002.tar: does" in found.complaint
     assert "\n" not in found.complaint
+    told = found.to_json()
+    assert (told["shards"], told["complaint"]) == (3, found.complaint)
+    assert told["damaged"] == [
+        "train-000000.tar: missing",
+        "test-000002.tar: does not match its sha256 in shards.json",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -142,7 +158,6 @@ def test_deep_looks_at_every_frame(
     folder = write_set(tmp_path / "set", [("a", {"mp4": mp4}, meta)])
     assert verify(folder).is_whole
     found = verify(folder, deep=True)
-    assert found.is_deep
     if fault is None:
         assert found.is_whole
     else:

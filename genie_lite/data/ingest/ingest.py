@@ -46,14 +46,15 @@ from genie_lite.data.ingest.curate import SIGNATURES_FILE, Curator, identified, 
 from genie_lite.data.ingest.engine import Engine, Pool
 from genie_lite.data.ingest.manifest import IngestSummary, Row, read_rows, summary_of, write_rows
 from genie_lite.data.ingest.packer import Packer, Part
-from genie_lite.data.ingest.plan import Plan, expect_same_config, expect_same_sources
+from genie_lite.data.ingest.plan import AGAIN, Plan, expect_same_config, expect_same_sources
 from genie_lite.data.ingest.reading import Reading, settled
 from genie_lite.data.ingest.spill import Spills
-from genie_lite.data.shards.shards import INDEX_FILE, MANIFEST_FILE, index_of, read_index
-from genie_lite.data.sources.find import WORK_FOLDER, find_moves, find_sources, find_twins, match_known
+from genie_lite.data.shards.index import INDEX_FILE, MANIFEST_FILE, index_of, load_index
+from genie_lite.data.sources.content import find_twins, match_known
+from genie_lite.data.sources.find import WORK_FOLDER, find_moves, find_sources
 from genie_lite.data.sources.source import Source
 from genie_lite.errors import UserError
-from genie_lite.files import read_json, write_bytes, write_once
+from genie_lite.files import read_json, write_bytes, write_json
 
 __all__ = ["IngestConfig", "IngestSummary", "Share", "Workers", "ingest"]
 
@@ -61,9 +62,9 @@ RESULTS_FOLDER = "results"
 PLAN_FILE = "plan.json"
 TWINS_FILE = "twins.json"
 MOVES_FILE = "moves.json"
-AGAIN = "delete the folder and ingest again"
 SPLITS: tuple[str, ...] = ("train", "test")
-PACKING_S = 30.0  # how long the last process of a shared ingest waits for those that are about to leave
+LOCK_FILE = ".ingest.lock"
+POLL_S = 0.1
 
 Progress = Callable[[int, int], None]
 
@@ -137,121 +138,161 @@ def ingest(
         raise UserError(f"{out}: is a file; expected a folder to write shards to")
     config = identified(config)
     found = find_sources(sources, test_sources, config.test_share, camera=camera)
-    while (proposal := _proposal(found, out, config, grow, is_drawn=not test_sources)) is not None:
-        round_ = _Round(proposal, out, config, grow, progress, workers)
-        if not (round_.read_share(share) if share else round_.run()):
-            return round_.unfinished
+    _expect_apart(found, out)
+    rounds = _Rounds(found, out, config, grow, not test_sources, progress, workers)
+    while rounds.next_plan() is not None:
+        unfinished = rounds.take_part(share) if share else rounds.carry_out()
+        if unfinished is not None:
+            return unfinished
     return summary_of(read_rows(out))
 
 
-def _proposal(
-    found: list[Source], out: Path, config: IngestConfig, grow: bool, *, is_drawn: bool
-) -> Plan | None:
-    """What is to be done, None if nothing is."""
-    first: dict[str, int] = dict.fromkeys(SPLITS, 0)
-    if not (out / INDEX_FILE).is_file():
-        return Plan(tuple(found), config.model_dump(mode="json"), first, is_drawn)
-    old_config, shards = read_index(out)
-    expect_same_config(out, old_config, config)
-    rows = read_rows(out)
-    if grow:
-        new = _news(found, rows, out)
-    else:
-        old = {(row["source"], row.get("moved_from", row["split"]), row["bytes"]) for row in rows}
-        expect_same_sources(out, old, found)
-        new = []
-    if not new and not (out / WORK_FOLDER / PLAN_FILE).is_file():
-        return None
-    for shard in shards:
-        first[shard.split] = max(first[shard.split], 1 + int(Path(shard.file).stem.rpartition("-")[2]))
-    return Plan(tuple(new), old_config, first, is_drawn=False)
+def _expect_apart(found: list[Source], out: Path) -> None:
+    """Shards among the videos would be taken for a part of the footage, or the folder for shards."""
+    place = out.resolve()
+    for source in found:
+        if source.path.parent.resolve() == place:
+            raise UserError(
+                f"{out}: holds the video {source.path.name}; give a folder of their own to the shards"
+            )
 
 
-def _news(found: list[Source], rows: list[Row], out: Path) -> list[Source]:
-    """Sources that finished shards do not know.
+class _Rounds:
+    """Round after round, until the shards hold all that was found.
 
-    Raises:
-        UserError: a file has changed since.
+    A plan is written, and a round is packed, by the one process that holds the lock alone; those that read shares of
+    a plan hold it together. The lock file stays when all is done: one that is removed would be two locks.
     """
-    matched = match_known(found, rows)
-    if matched.changed:
-        raise UserError(
-            f"{out}: {len(matched.changed)} of its videos have changed since they were ingested "
-            f"({matched.changed[0].path}); give them other names, or use another folder"
-        )
-    return matched.new
-
-
-class _Round:
-    """Carries a plan out, the one that is there already if there is one."""
 
     def __init__(
         self,
-        proposal: Plan,
+        found: list[Source],
         out: Path,
         config: IngestConfig,
         grow: bool,
+        is_drawn: bool,
         progress: Progress | None,
         workers: Workers,
     ) -> None:
-        self._proposal, self._out, self._config, self._grow = proposal, out, config, grow
+        self._found, self._out, self._config = found, out, config
+        self._grow, self._is_drawn = grow, is_drawn
         self._progress, self._workers = progress, workers
         self._work = out / WORK_FOLDER
         self._spills = Spills(self._work / RESULTS_FOLDER)
         self._num_done = self._num_all = 0
 
-    @property
-    def unfinished(self) -> IngestSummary:
-        """What there is to say while other processes still read their shares."""
-        if not (self._work / PLAN_FILE).is_file():  # they are done by now
-            return summary_of(read_rows(self._out))
-        plan = Plan.read(self._work / PLAN_FILE)
-        return replace(summary_of([]), sources=len(plan.sources), waiting=len(self._unread(plan)))
+    def next_plan(self) -> Plan | None:
+        """The plan that is under way, or else what is to be done next; None if nothing is.
 
-    def run(self) -> bool:
-        """Read what is to be read and make the shards; True: the round is over."""
-        with _locked(self._work, fcntl.LOCK_EX, 0.0) as is_ours:
+        Raises:
+            UserError: the folder holds, or is being made into, other shards.
+        """
+        first: dict[str, int] = dict.fromkeys(SPLITS, 0)
+        config, new, is_drawn = self._config.model_dump(mode="json"), self._found, self._is_drawn
+        if (self._out / INDEX_FILE).is_file():
+            index = load_index(self._out)
+            config = index.config
+            expect_same_config(self._out, config, self._config)
+            new, is_drawn = self._unknown(read_rows(self._out)), False
+            for shard in index.shards:
+                number = int(Path(shard.file).stem.rpartition("-")[2])
+                first[shard.split] = max(first[shard.split], 1 + number)
+        if self._plan_bytes() is not None:
+            return self._agreed()
+        return Plan(tuple(new), config, first, is_drawn) if new else None
+
+    def carry_out(self) -> None:
+        """Read what is to be read and make the shards, alone."""
+        with _locked(self._out, fcntl.LOCK_EX, lambda: True) as is_ours:
             if not is_ours:
                 raise UserError(
                     f"{self._out}: another ingest is writing here; wait for it or use another folder"
                 )
-            self._clear_leftovers()
-            self._pack(self._agreed())
-        return True
-
-    def read_share(self, share: Share) -> bool:
-        """Read a share of the sources; whoever is last makes the shards, and then the round is over."""
-        with _locked(self._work, fcntl.LOCK_SH, 0.0) as is_ours:
-            if not is_ours:
-                raise UserError(f"{self._out}: an ingest that is not shared is writing here; wait for it")
-            plan = self._agreed()
-            self._read(plan, share)
-        if self._unread(plan):
-            return False
-        with _locked(self._work, fcntl.LOCK_EX, PACKING_S) as is_ours:
-            if is_ours and (self._work / PLAN_FILE).is_file():
-                self._clear_leftovers()
+            if (plan := self._begun()) is not None:
                 self._pack(plan)
-        return is_ours
+
+    def take_part(self, share: Share) -> IngestSummary | None:
+        """Read a share of the sources, if there is a plan; make one, or the shards, if that is what is missing.
+
+        Returns:
+            What there is to say while others still read their shares; None where the round is over or only begun.
+        """
+        with _locked(self._out, fcntl.LOCK_SH) as _:
+            before = self._plan_bytes()
+            if before is not None:
+                plan = self._with_twins(self._agreed())
+                self._read(plan, share)
+                if unread := self._unread(plan):
+                    return replace(summary_of([]), sources=len(plan.sources), waiting=len(unread))
+        # Nobody is waited for who has begun something else meanwhile.
+        with _locked(self._out, fcntl.LOCK_EX, lambda: self._plan_bytes() != before) as is_ours:
+            if is_ours and (plan := self._begun()) is not None and not self._unread(plan):
+                self._pack(plan)
+        return None
+
+    def _unknown(self, rows: list[Row]) -> list[Source]:
+        """Sources that finished shards do not hold.
+
+        Raises:
+            UserError: a file has changed since, or, where shards are not to grow, they are of other sources.
+        """
+        if not self._grow:
+            old = {(row["source"], row.get("moved_from", row["split"]), row["bytes"]) for row in rows}
+            expect_same_sources(self._out, old, self._found)
+            return []
+        matched = match_known(self._found, rows)
+        if matched.changed:
+            raise UserError(
+                f"{self._out}: {len(matched.changed)} of its videos have changed since they were ingested "
+                f"({matched.changed[0].path}); give them other names, or use another folder"
+            )
+        return matched.new
+
+    def _plan_bytes(self) -> bytes | None:
+        try:
+            return (self._work / PLAN_FILE).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def _begun(self) -> Plan | None:
+        """The plan of a round that is under way, made now if there is none; the lock is held alone."""
+        plan = self.next_plan()
+        if plan is None:
+            return None
+        if self._plan_bytes() is None:
+            shutil.rmtree(
+                self._work, ignore_errors=True
+            )  # of a round that is over: it means nothing any more
+            rows = read_rows(self._out) if (self._out / INDEX_FILE).is_file() else []
+            write_json(self._work / TWINS_FILE, find_twins(plan.sources, rows))
+            plan.write(self._work / PLAN_FILE)
+        for folder in (self._out, self._work):
+            for leftover in folder.glob(".*.tmp"):
+                leftover.unlink()
+        return self._with_twins(plan)
 
     def _agreed(self) -> Plan:
-        plan = Plan.agreed(self._work / PLAN_FILE, self._proposal)
+        """The plan that is under way, if it is what is wanted here."""
+        plan = Plan.read(self._work / PLAN_FILE)
         expect_same_config(self._out, plan.config, self._config)
         if not self._grow:
             old = {(source.name, source.split, source.size) for source in plan.sources}
-            expect_same_sources(self._out, old, self._proposal.sources)
-        rows = read_rows(self._out) if (self._out / INDEX_FILE).is_file() else []
-        twins = self._decided(TWINS_FILE, lambda: find_twins(plan.sources, rows))
-        self._num_all = len(plan.sources)
-        return replace(
-            plan, sources=tuple(replace(source, twin=twins.get(source.name)) for source in plan.sources)
-        )
+            expect_same_sources(self._out, old, self._found)
+        return plan
+
+    def _with_twins(self, plan: Plan) -> Plan:
+        twins = read_json(self._work / TWINS_FILE, "a list of copies", AGAIN)
+        sources = tuple(replace(source, twin=twins.get(source.name)) for source in plan.sources)
+        return replace(plan, sources=sources)
 
     def _read(self, plan: Plan, share: Share) -> None:
         mine = [source for source in plan.sources[share.index :: share.num] if not self._is_read(source)]
-        self._num_all = len(mine)
+        if not mine:
+            return
+        self._num_done, self._num_all = 0, len(mine)
         with self._workers.start(self._config, len(mine), self._work) as engine:
-            for source, result in zip(mine, engine.read([source.place for source in mine]), strict=True):
+            results = engine.read([source.place for source in mine])
+            for source, result in zip(mine, results, strict=True):
                 self._spills.put(source.name, result)
                 self._advance(1)
 
@@ -262,7 +303,7 @@ class _Round:
         return settled(source) is not None or source.name in self._spills
 
     def _pack(self, plan: Plan) -> None:
-        self._num_all = len(plan.sources)
+        self._num_done, self._num_all = 0, len(plan.sources)
         curator = Curator(self._config, judge_of(self._config))
         curator.recall(_signatures(self._out))
         packer = Packer(self._out, self._work, self._config, curator, self._advance)
@@ -283,7 +324,10 @@ class _Round:
         sources = list(plan.sources)
         if not plan.is_drawn or all(source.split == "train" for source in sources):
             return sources
-        moves = self._decided(MOVES_FILE, lambda: find_moves(sources, reading.is_usable))
+        file = self._work / MOVES_FILE
+        if not file.is_file():  # what is decided once holds for every later start
+            write_json(file, find_moves(sources, reading.is_usable))
+        moves = read_json(file, "a list of moves", AGAIN)
         return [
             replace(source, split=moves[source.name], moved_from=source.split)
             if source.name in moves
@@ -291,42 +335,38 @@ class _Round:
             for source in sources
         ]
 
-    def _decided(self, file: str, decide: Callable[[], dict[str, str]]) -> dict[str, str]:
-        """What was decided at the first start, which holds for every later one."""
-        path = self._work / file
-        if not path.is_file():
-            write_once(path, json.dumps(decide()).encode())
-        return read_json(path, "what an unfinished ingest decided", AGAIN)
-
     def _advance(self, num: int) -> None:
         self._num_done += num
         if self._progress is not None:
             self._progress(self._num_done, self._num_all)
 
-    def _clear_leftovers(self) -> None:
-        for folder in (self._out, self._work):
-            for leftover in folder.glob(".*.tmp"):
-                leftover.unlink()
-
 
 @contextmanager
-def _locked(work: Path, kind: int, patience_s: float) -> Iterator[bool]:
-    """Hold the lock of a folder for unfinished work; False where others would not give it in time."""
-    work.mkdir(parents=True, exist_ok=True)
-    with (work / "lock").open("w") as lock:
-        yield _taken(lock.fileno(), kind, time.monotonic() + patience_s)
+def _locked(out: Path, kind: int, give_up: Callable[[], bool] = lambda: False) -> Iterator[bool]:
+    """Hold a folder's lock, alone or together with others; False where it is taken and `give_up` says so.
+
+    Raises:
+        UserError: the file system has no locks.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / LOCK_FILE).open("w") as lock:
+        is_ours = _taken(out, lock.fileno(), kind)
+        while not is_ours and not give_up():
+            time.sleep(POLL_S)
+            is_ours = _taken(out, lock.fileno(), kind)
+        yield is_ours
 
 
-def _taken(lock: int, kind: int, end_s: float) -> bool:
-    while True:
-        try:
-            fcntl.flock(lock, kind | fcntl.LOCK_NB)
-        except OSError:
-            if time.monotonic() >= end_s:
-                return False
-            time.sleep(0.1)
-        else:
-            return True
+def _taken(out: Path, lock: int, kind: int) -> bool:
+    try:
+        fcntl.flock(lock, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise UserError(
+            f"{out}: cannot be locked ({error.strerror}); ingest on a file system with locks and copy the shards"
+        ) from error
+    return True
 
 
 def _finish(out: Path, work: Path, config: IngestConfig, parts: list[Part]) -> None:
@@ -335,7 +375,7 @@ def _finish(out: Path, work: Path, config: IngestConfig, parts: list[Part]) -> N
     rows = {row["source"]: row for row in ([] if is_first else read_rows(out))}
     rows |= {row["source"]: row for part in parts for row in part.rows}
     write_rows(out, rows.values())
-    shards = {shard.file: shard for shard in ([] if is_first else read_index(out)[1])}
+    shards = {shard.file: shard for shard in ([] if is_first else load_index(out).shards)}
     shards |= {part.shard.file: part.shard for part in parts if part.shard is not None}
     if shards:
         _keep_signatures(out, parts)

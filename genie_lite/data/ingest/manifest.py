@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from genie_lite.data.cutting.sandbox import Result
-from genie_lite.data.shards.shards import MANIFEST_FILE
+from genie_lite.data.shards.index import MANIFEST_FILE
 from genie_lite.data.sources.source import Source
 from genie_lite.errors import UserError
 from genie_lite.files import write_bytes

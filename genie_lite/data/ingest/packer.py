@@ -17,7 +17,8 @@ from genie_lite.data.cutting.segment import IngestConfig
 from genie_lite.data.ingest.curate import Curator
 from genie_lite.data.ingest.manifest import Row, Taken, row_of
 from genie_lite.data.ingest.reading import Reading
-from genie_lite.data.shards.shards import Sample, Shard, ShardWriter, parse_shard
+from genie_lite.data.shards.index import Shard, parse_shard
+from genie_lite.data.shards.shards import Sample, ShardWriter
 from genie_lite.data.sources.licence import Licences
 from genie_lite.data.sources.source import Source, key_of
 from genie_lite.files import read_json, write_bytes

@@ -14,7 +14,7 @@ from genie_lite.data.cutting.segment import IngestConfig
 from genie_lite.data.sources.source import Source
 from genie_lite.data.video.place import Place
 from genie_lite.errors import UserError
-from genie_lite.files import read_json, write_once
+from genie_lite.files import read_json, write_bytes
 
 AGAIN = "delete the folder and ingest again"
 ELSEWHERE = "use another folder, or delete this one to ingest again"
@@ -33,15 +33,9 @@ class Plan:
     first: dict[str, int]
     is_drawn: bool
 
-    @classmethod
-    def agreed(cls, file: Path, proposal: "Plan") -> "Plan":
-        """The plan in a file, which is the proposal where there was none.
-
-        Raises:
-            UserError: the file is damaged.
-        """
-        write_once(file, json.dumps(proposal._to_json()).encode())
-        return cls.read(file)
+    def write(self, file: Path) -> None:
+        """Write the plan, whole or not at all."""
+        write_bytes(file, json.dumps(self._to_json()).encode())
 
     @classmethod
     def read(cls, file: Path) -> "Plan":

@@ -20,7 +20,8 @@ import numpy as np
 from genie_lite.data.loading.clip import Window
 from genie_lite.data.loading.clip_reader import ClipReader
 from genie_lite.data.loading.windows import Careful, Damage, LoaderConfig
-from genie_lite.data.shards.shards import Shard, ShardSet
+from genie_lite.data.shards.index import Shard
+from genie_lite.data.shards.shards import ShardSet
 from genie_lite.errors import UserError
 
 

@@ -13,7 +13,8 @@ from genie_lite.data.loading.clip_reader import ClipReader
 from genie_lite.data.loading.clip_windows import digest, expect_windows
 from genie_lite.data.loading.mixture import Corpora, apportion
 from genie_lite.data.loading.windows import LoaderConfig
-from genie_lite.data.shards.shards import Shard, ShardDamage, ShardSet
+from genie_lite.data.shards.index import Shard
+from genie_lite.data.shards.shards import ShardDamage, ShardSet
 from genie_lite.errors import UserError
 
 log = logging.getLogger(__name__)

@@ -23,6 +23,7 @@ from genie_lite.data.loading.windows import Damage, Windows, WindowT
 from genie_lite.errors import UserError
 
 BLOCK = 256
+SMALLEST_SHARE = Fraction(1, 10_000)  # a block must hold a window of each corpus, and is kept in memory
 
 
 @runtime_checkable
@@ -59,7 +60,8 @@ class Corpora(Generic[DataSetT_co]):
     """What a stage trains on: one corpus or several that agree in what a frame is.
 
     Raises:
-        UserError: none, a weight that is not above 0, or frames of another size or rate in one of them.
+        UserError: none, a weight that is not above 0 or next to nothing beside the others, or frames of another size
+            or rate in one of them.
     """
 
     parts: tuple[Corpus[DataSetT_co], ...]
@@ -74,6 +76,12 @@ class Corpora(Generic[DataSetT_co]):
                     "leave the corpus out instead"
                 )
             self._expect_same_frames(corpus.shards)
+        for corpus, share in zip(self.parts, self.shares, strict=True):
+            if share < SMALLEST_SHARE:
+                raise UserError(
+                    f"{corpus.shards.place}: weight {corpus.weight:g} is {float(share):.1g} of all weights, "
+                    f"expected at least {float(SMALLEST_SHARE):g}; raise it, lower the others, or leave the corpus out"
+                )
 
     @classmethod
     def of(cls, given: "DataSetT | Corpora[DataSetT]") -> "Corpora[DataSetT]":

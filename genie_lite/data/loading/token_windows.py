@@ -161,11 +161,22 @@ class TokenWindows:
         shard, width = self._map(number), self._tokens.origin.num_tokens
         tokens = shard.tokens[index] + start * width
         codes = shard.codes[index] + start
-        return TokenWindow(
+        window = TokenWindow(
             shard.words[tokens : tokens + self._clip_frames * width],
             shard.words[codes : codes + self._clip_frames - 1],
             width,
         )
+        self._expect_known(number, window)
+        return window
+
+    def _expect_known(self, number: int, window: TokenWindow) -> None:
+        """An embedding must never be asked for what it does not have; of a window, where it is in memory anyway."""
+        for name, found in (("tokenizer", window.tokens), ("lam", window.codes)):
+            num = self._tokens.origin.num_codes.get(name)
+            if num is not None and len(found) and (most := int(np.maximum.reduce(found))) >= num:
+                file, reason = self._shards[number].file, f"holds {most}, its {name} has 0 to {num - 1}"
+                message = f"{self._tokens.place}: {file}: cannot be used ({reason}); make them again: "
+                raise ShardDamage(message + self._tokens.renewal(), file, reason)
 
     def _mapped(self, number: int) -> MappedShard:
         if number in self._broken:

@@ -28,6 +28,10 @@ class LoaderConfig(Config):
     frame of a window to the next. shuffle_shards: shards in memory, and shuffled together, at a time.
     cache_gb: decoded frames kept, per rank. num_workers: loading processes, 0 to load in the trainer's.
     strict: stop at a shard that cannot be read any more, instead of taking other windows for its own.
+
+    The shards in memory are the encoded bytes, whole, and come on top of `cache_gb`: every loading process (that of
+    each rank without any) holds up to `shuffle_shards` times the size of a shard. With shards of 600 MB, 4 of them
+    and 8 processes these are 19 GB; write smaller shards, or lower `shuffle_shards`, where that is too much.
     """
 
     clip_frames: int = Field(default=16, ge=1)

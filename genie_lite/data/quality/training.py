@@ -43,7 +43,8 @@ from genie_lite.data.quality.judge import (
 from genie_lite.data.quality.marks import QualityLabels, read_quality_labels
 from genie_lite.data.quality.score import Scored, estimate_auc, estimate_threshold
 from genie_lite.data.quality.vision import SUGGESTED, Vision
-from genie_lite.data.shards.shards import Sample, Shard, ShardSet
+from genie_lite.data.shards.index import Shard
+from genie_lite.data.shards.shards import Sample, ShardSet
 from genie_lite.errors import UserError
 from genie_lite.files import sha256_of, write_bytes, write_json
 

@@ -71,18 +71,12 @@ def fingerprint_of(shards: Sequence[Shard]) -> str:
     return hashlib.sha256("".join(shard.sha256 for shard in shards).encode()).hexdigest()
 
 
-def read_index(folder: Path) -> tuple[dict[str, Any], list[Shard]]:
-    """Configuration and shards as `shards.json` states them; the shards themselves are not looked at.
+def load_index(folder: Path) -> Index:
+    """All that `shards.json` states; the shards themselves are not looked at.
 
     Raises:
         UserError: no finished shards here, another format, or a damaged index.
     """
-    index = load_index(folder)
-    return index.config, list(index.shards)
-
-
-def load_index(folder: Path) -> Index:
-    """All that `shards.json` states; raises as `read_index` does."""
     path = folder / INDEX_FILE
     if not path.is_file():
         raise UserError(f"{folder}: no finished shards here ({INDEX_FILE} is missing); run genie-lite ingest")
@@ -90,7 +84,7 @@ def load_index(folder: Path) -> Index:
 
 
 def parse_index(text: bytes, name: str) -> Index:
-    """An index from the bytes of `shards.json`; raises as `read_index` does, with `name` in front."""
+    """An index from the bytes of `shards.json`; raises as `load_index` does, with `name` in front."""
     try:
         tree = json.loads(text)
         if tree["format"] != FORMAT:

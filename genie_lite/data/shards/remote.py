@@ -11,6 +11,7 @@ is gone or altered for good is a `Fault`, as it is on a disk.
 
 import fcntl
 import hashlib
+import math
 import os
 import re
 import secrets
@@ -31,6 +32,7 @@ from genie_lite.errors import UserError
 from genie_lite.files import write_bytes
 
 HOME_VARIABLE = "GENIE_LITE_HOME"
+LIMIT_VARIABLE = "GENIE_LITE_CACHE_GB"
 RETRY_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # before each further attempt that follows one without progress
 CHUNK_BYTES = 2**18
 MAX_TEXT_BYTES = 2**32  # of an index or a manifest: no server shall fill a disk
@@ -39,9 +41,9 @@ NUM_QUESTIONS = 16  # asked at a time
 
 @dataclass(frozen=True)
 class Cache:
-    """Where fetched shards are kept, over all URLs, and how much of them; None for no limit.
+    """Where fetched shards are kept, over all URLs, and how much of them, in units of 2^30 bytes; None for no limit.
 
-    Beyond the limit those go that were not used for the longest time.
+    Beyond the limit those go that were not used for the longest time; the shard in use stays in any case.
     """
 
     folder: Path
@@ -49,8 +51,13 @@ class Cache:
 
     @classmethod
     def default(cls) -> "Cache":
+        """As the environment says: $GENIE_LITE_HOME/shards, no larger than $GENIE_LITE_CACHE_GB.
+
+        Raises:
+            UserError: the limit is not a number from 0 on.
+        """
         home = Path(os.environ.get(HOME_VARIABLE) or Path.home() / ".cache" / "genie_lite")
-        return cls(home / "shards")
+        return cls(home / "shards", _limit_gb(os.environ.get(LIMIT_VARIABLE, "")))
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,7 @@ class Remote:
 
     url: str
     cache: Cache
+    allow_commands: bool = False  # see `transport.origin_of`
     _verified: Verified = field(default_factory=Verified, compare=False, repr=False)
     _faults: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
 
@@ -135,7 +143,7 @@ class Remote:
 
     @property
     def _origin(self) -> Origin:
-        return origin_of(self.url)
+        return origin_of(self.url, allow_commands=self.allow_commands)
 
     def _make_sure(self, path: Path, shard: Shard, members: Sequence[str]) -> None:
         """Leave a whole shard at `path`. A fault is remembered: this process does not ask for it again."""
@@ -269,6 +277,16 @@ class Remote:
                 yield False
             else:
                 yield True
+
+
+def _limit_gb(text: str) -> float | None:
+    if not text:
+        return None
+    with suppress(ValueError):
+        limit_gb = float(text)
+        if limit_gb >= 0 and math.isfinite(limit_gb):
+            return limit_gb
+    raise UserError(f"{LIMIT_VARIABLE}: '{text}' is not a number of gigabytes; unset it for no limit")
 
 
 def _copy(read: Callable[[int], bytes], target: BufferedWriter | BufferedRandom, max_bytes: int) -> None:

@@ -20,7 +20,7 @@ import json
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
 from types import TracebackType
@@ -32,38 +32,19 @@ from jaxtyping import UInt8
 from genie_lite.data.shards.check import expect_size, faults_of
 from genie_lite.data.shards.index import (
     ADVICE,
-    INDEX_FILE,
     MANIFEST_FILE,
     VIDEO,
     VIDEO_MEMBERS,
     Index,
     Shard,
     fingerprint_of,
-    index_of,
     load_index,
-    parse_shard,
-    read_index,
 )
 from genie_lite.data.shards.remote import Cache, Remote
 from genie_lite.data.shards.tar import Fault, Record, RecordWriter, read_records
 from genie_lite.data.shards.transport import path_of
 from genie_lite.data.video.codec import read_frames
 from genie_lite.errors import UserError
-
-__all__ = [
-    "INDEX_FILE",
-    "MANIFEST_FILE",
-    "Cache",
-    "Record",
-    "Sample",
-    "Shard",
-    "ShardDamage",
-    "ShardSet",
-    "ShardWriter",
-    "index_of",
-    "parse_shard",
-    "read_index",
-]
 
 NUM_NAMED = 5  # of the shards that are left out, in the warning
 
@@ -169,25 +150,29 @@ class ShardSet:
         strict: bool = False,
         kind: str | None = VIDEO,
         cache: Cache | None = None,
+        allow_commands: bool = False,
     ) -> "ShardSet":
         """Read `shards.json` and compare every shard with it.
 
         Args:
             place: a folder as written by `ingest`, or where one lies: a URL that fsspec knows, or `pipe:` and a
-                command (see `transport`). It must come from the user: a command is run.
+                command (see `transport`).
             verify: read every shard, two seconds of CPU per gigabyte the first time (see `check`); behind a URL ask
                 for its size. False compares the sizes of files only, and behind a URL nothing.
             strict: stop at a shard that cannot be used, instead of a warning.
             kind: of the samples wanted, None for any.
             cache: where shards behind a URL are kept.
+            allow_commands: take `pipe:`, now and whenever a shard is read. Only for a place that the user wrote on
+                the command line or in the recipe of this run, never for one out of a folder or a recipe that was
+                kept: those may come from anybody.
 
         Raises:
             UserError: no finished shards here, another format or kind, no shard that can be used, or any that
-                cannot in `strict`; a URL that cannot be reached.
+                cannot in `strict`; a URL that cannot be reached; a command that is not allowed.
         """
         folder, remote = path_of(place), None
         if folder is None:
-            remote = Remote(str(place), cache or Cache.default())
+            remote = Remote(str(place), cache or Cache.default(), allow_commands)
             folder, index = remote.folder, remote.index()
         else:
             index = load_index(folder)
@@ -279,12 +264,6 @@ class ShardSet:
             return self.remote.manifest()
         path = self.folder / MANIFEST_FILE
         return path if path.is_file() else None
-
-    def without(self, damage: ShardDamage) -> "ShardSet":
-        """The set less a shard that turned out to be damaged, as if that had been known when it was opened."""
-        shards = tuple(shard for shard in self.shards if shard.file != damage.file)
-        skipped = (*self.skipped, (damage.file, damage.reason))
-        return replace(self, shards=shards, skipped=skipped, fingerprint=fingerprint_of(shards))
 
     @contextmanager
     def _reading(self, shard: Shard) -> Iterator[None]:

@@ -7,6 +7,7 @@ sample without a word. Here everything that is not exactly as `shards.json` says
 import io
 import json
 import os
+import secrets
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -66,12 +67,13 @@ def read_records(file: io.BufferedReader, members: Sequence[str], lengths: Seque
 class RecordWriter:
     """Writes one tar, which appears under its name only when it is complete.
 
-    The same samples give the same bytes: no times, no owners. Whatever fails, a full disk too, leaves nothing.
+    The same samples give the same bytes: no times, no owners. Whatever fails, a full disk too, leaves nothing. Until
+    then it has a name of its own, so that two processes that write the same shard do not write into one file.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._unfinished = path.with_name(f".{path.name}.tmp")
+        self._unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
         self._file: io.BufferedWriter | None = None
         self._tar: tarfile.TarFile | None = None
 
@@ -84,7 +86,7 @@ class RecordWriter:
         assert "." not in key.rpartition("/")[2], f"{key}: what follows a dot would be taken for the suffix"
         with self._writing():
             if self._tar is None:
-                self._file = self._unfinished.open("wb")
+                self._file = self._unfinished.open("xb")
                 self._tar = tarfile.open(fileobj=self._file, mode="w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
             for suffix, data in members.items():
                 entry = tarfile.TarInfo(f"{key}.{suffix}")

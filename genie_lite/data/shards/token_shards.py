@@ -14,8 +14,9 @@ import mmap
 import shlex
 import tarfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from io import BufferedReader, BytesIO
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,12 @@ import numpy as np
 
 from genie_lite.data.shards.index import Shard, fingerprint_of
 from genie_lite.data.shards.shards import ShardDamage, ShardSet
+from genie_lite.data.shards.tar import PLAIN
 from genie_lite.errors import UserError
 
 KIND = "tokens"
 NO_CODE = 2**16 - 1
+NPY_MAGIC = b"\x93NUMPY\x01\x00"
 
 
 @dataclass(frozen=True)
@@ -35,13 +38,15 @@ class Origin:
 
     parents: sha256 of the weights, of `tokenizer` and, where there are codes, of `lam`. num_tokens: per frame.
     source: the folder of the video shards, as it was given. shards: by the name of each token shard, the sha256 of
-    its video shard.
+    its video shard. num_codes: by the name of each parent, how many different tokens or codes it has; folders of
+    earlier versions do not say.
     """
 
     parents: Mapping[str, str]
     num_tokens: int
     source: str
     shards: Mapping[str, str]
+    num_codes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -55,6 +60,7 @@ class Origin:
             "num_tokens": self.num_tokens,
             "source": self.source,
             "shards": dict(self.shards),
+            **({"num_codes": dict(self.num_codes)} if self.num_codes else {}),
         }
 
     @classmethod
@@ -69,8 +75,9 @@ class Origin:
             parents, shards = dict(tree["parents"]), dict(tree["shards"])
             if not all(isinstance(each, str) for each in [*parents.values(), *shards.values()]):
                 raise TypeError("a sha256 is no text")
-            return cls(parents, int(tree["num_tokens"]), str(tree["source"]), shards)
-        except (KeyError, TypeError, ValueError) as error:
+            num_codes = {name: int(num) for name, num in dict(tree.get("num_codes", {})).items()}
+            return cls(parents, int(tree["num_tokens"]), str(tree["source"]), shards, num_codes)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise UserError(
                 f"{place}: does not say what its tokens were made from ({error!r}); tokenize into another folder"
             ) from error
@@ -92,6 +99,7 @@ class TokenShards:
         run: Path | None = None,
         verify: bool = True,
         strict: bool = False,
+        allow_commands: bool = False,
     ) -> "TokenShards":
         """Open what `genie-lite tokenize` wrote.
 
@@ -101,11 +109,12 @@ class TokenShards:
             run: whose weights those are, for the command in the message.
             verify: as for `ShardSet.open`.
             strict: likewise.
+            allow_commands: likewise.
 
         Raises:
             UserError: no finished token shards here, or of other parents; see `ShardSet.open` for the rest.
         """
-        files = ShardSet.open(folder, verify=verify, strict=strict, kind=KIND)
+        files = ShardSet.open(folder, verify=verify, strict=strict, kind=KIND, allow_commands=allow_commands)
         opened = cls(files, Origin.of(files.config, files.place))
         for shard in files.shards:
             if shard.file not in opened.origin.shards:
@@ -197,7 +206,7 @@ class TokenShards:
             try:
                 words = _mapped(file, shard)
                 with tarfile.open(fileobj=file, mode="r:") as tar:  # reads the headers alone
-                    places = list(_places(tar, shard, self.origin))
+                    places = list(_places(tar, words, shard, self.origin))
             except (OSError, tarfile.TarError, ValueError) as error:
                 advice = f"copy the shards again, or make them again: {self.renewal()}"
                 message = f"{self.place}: {shard.file}: cannot be used ({error}); {advice}"
@@ -234,25 +243,44 @@ def npy(array: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def _places(tar: tarfile.TarFile, shard: Shard, origin: Origin) -> Iterator[tuple[int, ...]]:
+def _places(
+    tar: tarfile.TarFile, words: np.ndarray, shard: Shard, origin: Origin
+) -> Iterator[tuple[int, ...]]:
     """The first word of tokens, and of codes, of every sample, in order."""
-    arrays = {"tokens.npy": origin.num_tokens, "codes.npy": 1}
+    data = words.data.cast("B")
     members = iter(tar)
     for length in shard.lengths:
+        shapes = {"tokens.npy": (length, origin.num_tokens), "codes.npy": (length,)}
         places = []
         for suffix in origin.members:
             member = next(members, None)
-            if member is None or member.name.partition(".")[2] != suffix:
+            if member is None or member.type not in PLAIN or member.name.partition(".")[2] != suffix:
                 raise ValueError(f"found {member and member.name}, expected a sample's {suffix}")
-            if suffix in arrays:
-                # The rows are what ends the file; before them is numpy's header, of an even size.
-                num_bytes = 2 * length * arrays[suffix]
-                if member.size < num_bytes:
-                    raise ValueError(f"{member.name}: {member.size} bytes, expected at least {num_bytes}")
-                places.append((member.offset_data + member.size - num_bytes) // 2)
+            if suffix in shapes:
+                places.append(_first_word(data, member, shapes[suffix]))
         yield tuple(places)
     if next(members, None) is not None:
         raise ValueError(f"more than the expected {shard.samples} samples")
+
+
+def _first_word(data: memoryview, member: tarfile.TarInfo, shape: tuple[int, ...]) -> int:
+    """Where the rows of an npy file in a tar begin. Raises a ValueError where it is not one of uint16 in `shape`.
+
+    Its header is compared with the only text that numpy has for such an array: cheap, and nothing is evaluated.
+    """
+    begin = member.offset_data
+    head = bytes(data[begin : begin + 10])
+    size = 10 + int.from_bytes(head[8:], "little")
+    text = bytes(data[begin + 10 : begin + size]).rstrip()
+    expected = f"{{'descr': '<u2', 'fortran_order': False, 'shape': {shape}, }}".encode()
+    if head[:8] != NPY_MAGIC or text != expected:
+        raise ValueError(
+            f"{member.name}: is {(head[:8] + text)[:120]!r}, expected an npy of {expected.decode()}"
+        )
+    num_bytes = size + 2 * prod(shape)
+    if member.size != num_bytes or begin + num_bytes > len(data) or size % 2:
+        raise ValueError(f"{member.name}: {member.size} bytes, expected {num_bytes}")
+    return (begin + size) // 2
 
 
 def _short(sha256: str | None) -> str:

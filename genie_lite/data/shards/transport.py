@@ -5,7 +5,8 @@
     pipe:aws s3 cp s3://bucket/shards/{file} -        WebDataset's form; run by the shell for each file
 
 `{file}` stands for the name of the file in any of them; without it the name is put behind the URL. A command is
-run only where the user wrote it: `shards.json` gives plain names of files, which `index.py` makes sure of.
+run only if the caller allows it, who knows whether the place was written by the user or came with somebody's
+folder; what `shards.json` adds to it are plain names of files, which `index.py` makes sure of.
 
 HTTP goes through the standard library and not through fsspec, whose event loop does not outlive the fork of a
 loading process, and which reads in blocks what is wanted as one stream.
@@ -19,13 +20,14 @@ import signal
 import subprocess
 import tempfile
 from contextlib import suppress
-from http.client import HTTPException, HTTPResponse
+from functools import cache
+from http.client import HTTPException, HTTPMessage, HTTPResponse
 from os import killpg
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, unquote, urlsplit
-from urllib.request import Request, urlopen
+from urllib.request import HTTPRedirectHandler, OpenerDirector, Request, build_opener
 
 from genie_lite.errors import UserError
 
@@ -33,6 +35,7 @@ STALL_S = 60.0  # without a byte for so long, a connection counts as broken
 GONE = (404, 410)
 BUSY = (408, 425, 429)  # with those from 500 on: worth another try
 UNSATISFIABLE = 416  # a range beyond the end
+COMMAND = "pipe:"
 
 _SCHEME = "[A-Za-z][A-Za-z0-9+.-]*"
 _URL = re.compile(f"pipe:|({_SCHEME}::)*{_SCHEME}://")  # fsspec chains schemes by `::`
@@ -91,16 +94,25 @@ def path_of(place: Path | str) -> Path | None:
     return None if _URL.match(place) else Path(place)
 
 
-def origin_of(url: str) -> Origin:
+def origin_of(url: str, *, allow_commands: bool = False) -> Origin:
     """Choose by the scheme.
 
+    Args:
+        url: as above.
+        allow_commands: take `pipe:`, which runs whatever it says: only where the user wrote it.
+
     Raises:
-        UserError: the URL cannot work as it stands.
+        UserError: the URL cannot work as it stands, or is a command and none is allowed.
     """
-    if url.startswith("pipe:"):
+    if url.startswith(COMMAND):
+        if not allow_commands:
+            raise UserError(
+                f"{url}: pipe: runs a command; it is only taken from the command line or from the recipe given to "
+                "genie-lite run"
+            )
         if "{file}" not in url:
             raise UserError(f"{url}: the command lacks {{file}}, which stands for the name of a shard")
-        return _Pipe(url.removeprefix("pipe:"))
+        return _Pipe(url.removeprefix(COMMAND))
     if urlsplit(url).scheme in ("http", "https"):
         if "@" in urlsplit(url).netloc:
             raise UserError(
@@ -116,6 +128,28 @@ def _with_name(url: str, file: str) -> str:
     return url.replace("{file}", file) if "{file}" in url else f"{url.rstrip('/')}/{file}"
 
 
+class _Redirects(HTTPRedirectHandler):
+    """To http and https alone, where urllib would follow to ftp too, and never from https to what is not."""
+
+    def redirect_request(
+        self, req: Request, fp: Any, code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> Request | None:
+        """The request that follows; raises a `UserError` where it would lead elsewhere."""
+        allowed = ("https",) if req.type == "https" else ("http", "https")
+        if urlsplit(newurl).scheme not in allowed:
+            fp.close()
+            raise UserError(
+                f"{req.full_url}: the server redirects to {newurl}, and only {' and '.join(allowed)} is followed "
+                "from there; if you trust that place, name it instead"
+            )
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+@cache
+def _opener() -> OpenerDirector:
+    return build_opener(_Redirects)
+
+
 class _Http:
     def __init__(self, url: str) -> None:
         self._url = quote(url, safe="%/:=&?~#+!$,;'()*[]{}")  # what is not ASCII
@@ -123,8 +157,8 @@ class _Http:
     def open(self, file: str, offset: int) -> Stream:
         headers = {"Range": f"bytes={offset}-"} if offset else {}
         try:
-            # Opened by its scheme, http or https, which `origin_of` has seen; a redirection keeps to these.
-            response = urlopen(Request(_with_name(self._url, file), headers=headers), timeout=STALL_S)
+            # Opened by its scheme, http or https, which `origin_of` has seen; `_Redirects` keeps to these.
+            response = _opener().open(Request(_with_name(self._url, file), headers=headers), timeout=STALL_S)
         except HTTPError as error:
             with error:
                 if error.code == UNSATISFIABLE and offset:
@@ -137,7 +171,7 @@ class _Http:
     def size(self, file: str) -> int | None:
         try:
             request = Request(_with_name(self._url, file), method="HEAD")
-            with urlopen(request, timeout=STALL_S) as response:
+            with _opener().open(request, timeout=STALL_S) as response:
                 length = response.headers.get("Content-Length", "")
                 return int(length) if length.isdigit() else None
         except HTTPError as error:

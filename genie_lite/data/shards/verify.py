@@ -9,7 +9,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from io import BufferedReader
 from pathlib import Path
@@ -36,10 +36,8 @@ class CheckedShard:
     """One shard, as `shards.json` states it. fault: what is wrong with it, None if nothing is."""
 
     file: str
-    split: str
     samples: int
     frames: int
-    bytes: int
     fault: str | None
 
 
@@ -53,7 +51,6 @@ class Verification:
 
     place: str
     kind: str
-    is_deep: bool
     shards: tuple[CheckedShard, ...]
     faults: tuple[str, ...]
     notes: tuple[str, ...]
@@ -80,36 +77,41 @@ class Verification:
         )
         return f"{self.place}: {what}: {named}{rest}; {ADVICE}"
 
-    @property
-    def summary(self) -> str:
-        """What is there, in one line."""
-        samples, frames = (
-            sum(getattr(shard, name) for shard in self.shards) for name in ("samples", "frames")
-        )
-        sources = "" if self.sources is None else f", of {self.sources} sources"
-        return f"{self.place}: {len(self.shards)} shards of {self.kind}, {samples} samples, {frames} frames{sources}"
-
     def to_json(self) -> dict[str, Any]:
-        """A plain form, with `is_whole` in it."""
-        return asdict(self) | {"is_whole": self.is_whole}
+        """A plain form: counts, all that is wrong, notes, and `complaint`."""
+        return {
+            "kind": self.kind,
+            "shards": len(self.shards),
+            "samples": sum(shard.samples for shard in self.shards),
+            "frames": sum(shard.frames for shard in self.shards),
+            "sources": self.sources,
+            "damaged": [f"{shard.file}: {shard.fault}" for shard in self.damaged],
+            "faults": list(self.faults),
+            "notes": list(self.notes),
+            "complaint": self.complaint,
+        }
 
 
-def verify(place: Path | str, *, deep: bool = False, progress: Progress | None = None) -> Verification:
+def verify(
+    place: Path | str, *, deep: bool = False, progress: Progress | None = None, allow_commands: bool = False
+) -> Verification:
     """Check all shards of a finished folder, video or tokens, here or behind a URL.
 
     Args:
         place: as for `ShardSet.open`. What lies behind a URL is fetched, shard by shard, and not kept.
         deep: decode every sample and compare frames, their number and size with what is said of them.
         progress: called with (shards done, shards in all).
+        allow_commands: as for `ShardSet.open`.
 
     Raises:
-        UserError: no finished shards here, a damaged `shards.json`, or a URL that cannot be reached.
+        UserError: no finished shards here, a damaged `shards.json`, a URL that cannot be reached, or a command that
+            is not allowed.
     """
     folder = path_of(place)
     if folder is not None:
         return _Check(str(place), load_index(folder), deep).run(partial(_open_here, folder), folder, progress)
     with tempfile.TemporaryDirectory(prefix="genie_lite-verify-") as temporary:
-        remote = Remote(str(place), Cache(Path(temporary)))
+        remote = Remote(str(place), Cache(Path(temporary)), allow_commands)
         index = remote.index()
         has_manifest = remote.manifest() is not None
         opening = partial(_open_there, remote, index)
@@ -150,8 +152,8 @@ class _Check:
         """Read all; `folder` holds the manifest, None if there is none."""
         checked = []
         for number, shard in enumerate(self.index.shards):
-            about = (shard.file, shard.split, shard.samples, shard.frames, shard.bytes)
-            checked.append(CheckedShard(*about, self._fault(opening, shard)))
+            fault = self._fault(opening, shard)
+            checked.append(CheckedShard(shard.file, shard.samples, shard.frames, fault))
             if progress is not None:
                 progress(number + 1, len(self.index.shards))
         is_all_read = all(shard.fault is None for shard in checked)
@@ -162,7 +164,6 @@ class _Check:
         return Verification(
             place=self.place,
             kind=self.index.kind,
-            is_deep=self.is_deep,
             shards=tuple(checked),
             faults=tuple(self.faults),
             notes=tuple(self.notes),

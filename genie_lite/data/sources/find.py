@@ -13,31 +13,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from genie_lite.data.shards.shards import INDEX_FILE
+from genie_lite.data.shards.index import INDEX_FILE
 from genie_lite.data.sources import lerobot
 from genie_lite.data.sources.archive import is_archive, is_video, read_archive
-from genie_lite.data.sources.content import Matched, find_twins, match_known
 from genie_lite.data.sources.lerobot import RobotData
-from genie_lite.data.sources.named import Named, absolute, expand
-from genie_lite.data.sources.source import RealPaths, Source, hash_of, key_of, with_unique_names
+from genie_lite.data.sources.named import Named, expand
+from genie_lite.data.sources.source import RealPaths, Source, hash_of, with_unique_names
 from genie_lite.data.sources.tree import folders_below, is_folder
 from genie_lite.data.video.codec import SUFFIXES
 from genie_lite.data.video.place import Place
 from genie_lite.errors import UserError
-
-__all__ = [
-    "Matched",
-    "Source",
-    "absolute",
-    "expand",
-    "find_moves",
-    "find_sources",
-    "find_twins",
-    "key_of",
-    "match_known",
-    "names_of_episodes",
-    "robots_among",
-]
 
 WORK_FOLDER = ".ingest"  # in a folder of shards that is not finished
 
