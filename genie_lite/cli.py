@@ -151,7 +151,7 @@ def ingest(
     Run again, it adds the videos that are new.
     """
     from genie_lite import pipeline
-    from genie_lite.data.ingest.ingest import Share, Workers
+    from genie_lite.data.ingest.workers import Share, Workers
 
     if (shard_index is None) != (num_shards is None):
         raise UserError("ingest: --shard-index and --num-shards belong together; give both")

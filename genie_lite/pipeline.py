@@ -24,8 +24,8 @@ from genie_lite.adapt.material import fingerprint
 from genie_lite.artifact import is_finished, read_artifact
 from genie_lite.config import dump, override, parse
 from genie_lite.data.cutting.segment import IngestConfig
-from genie_lite.data.ingest.ingest import POOL, Share, Workers
 from genie_lite.data.ingest.ingest import ingest as ingest_videos
+from genie_lite.data.ingest.workers import POOL, Share, Workers
 from genie_lite.data.labels import Labels
 from genie_lite.data.quality.training import train_quality
 from genie_lite.data.report.report import write_data_report

@@ -373,11 +373,11 @@ def test_ready_tokens_train_the_same_dynamics_model(own_tokens: str, place: Path
 
 
 def test_tokens_of_another_tokenizer_are_refused_with_the_command(own_tokens: str, place: Path) -> None:
-    folder = place / "runs" / "other"
+    folder = place / "runs" / "other-tokenizer"
     shutil.copytree(
         place / RUN, folder, ignore=shutil.ignore_patterns("tokenizer", "lam", "dynamics", "tokens")
     )
-    few = ("name=other", "seed=5", *(f"{stage}.train.steps=4" for stage in ("tokenizer", "lam")))
+    few = ("name=other-tokenizer", "seed=5", *(f"{stage}.train.steps=4" for stage in ("tokenizer", "lam")))
     warm = tuple(f"{stage}.train.warmup_steps=1" for stage in ("tokenizer", "lam"))
     for stage in ("tokenizer", "lam"):
         line = ("train", "recipes/toy/demo.yaml", "--stage", stage, *few, *warm)

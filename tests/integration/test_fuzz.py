@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from genie_lite.data.cutting.segment import IngestConfig
-from genie_lite.data.ingest.ingest import Workers, ingest
+from genie_lite.data.ingest.ingest import ingest
+from genie_lite.data.ingest.workers import Workers
 from genie_lite.data.shards.shards import ShardSet
 from tests.videos import huge_gif, wandering_square, write, write_foreign
 

@@ -14,9 +14,10 @@ import pytest
 
 from genie_lite.data.cutting.sandbox import Sandbox
 from genie_lite.data.cutting.segment import IngestConfig
-from genie_lite.data.ingest import ingest as ingest_module
+from genie_lite.data.ingest import finish as finish_module
 from genie_lite.data.ingest import manifest as manifest_module
-from genie_lite.data.ingest.ingest import Workers, ingest
+from genie_lite.data.ingest.ingest import ingest
+from genie_lite.data.ingest.workers import Workers
 from genie_lite.data.shards.shards import ShardSet
 from genie_lite.errors import UserError
 from genie_lite.files import write_bytes
@@ -34,7 +35,9 @@ CONFIG = IngestConfig(
 GROW = f"""
 import os, signal, sys
 from pathlib import Path
-from genie_lite.data.ingest.ingest import IngestConfig, Workers, ingest
+from genie_lite.data.cutting.segment import IngestConfig
+from genie_lite.data.ingest.ingest import ingest
+from genie_lite.data.ingest.workers import Workers
 
 def progress(done, total):
     if done == int(sys.argv[3]):
@@ -174,7 +177,7 @@ def test_the_end_of_a_round_may_be_cut_short_anywhere(
         if step == "plan.json":
             patched.setattr(shutil, "rmtree", interrupted(shutil.rmtree, ".ingest", runs=False))
         else:
-            for module in (ingest_module, manifest_module):
+            for module in (finish_module, manifest_module):
                 patched.setattr(module, "write_bytes", interrupted(write_bytes, step))
         with pytest.raises(KeyboardInterrupt):
             ingest([folder], out, CONFIG, workers=Workers(num=1))

@@ -13,7 +13,8 @@ import pytest
 
 from genie_lite.data.cutting.segment import IngestConfig
 from genie_lite.data.ingest import ingest as ingest_module
-from genie_lite.data.ingest.ingest import Share, Workers, ingest
+from genie_lite.data.ingest.ingest import ingest
+from genie_lite.data.ingest.workers import Share, Workers
 from genie_lite.errors import UserError
 from tests.videos import moving_square, truncate, wandering_square, write
 
@@ -30,7 +31,9 @@ CONFIG = IngestConfig(
 JOB = """
 import os, signal, sys
 from pathlib import Path
-from genie_lite.data.ingest.ingest import IngestConfig, Share, Workers, ingest
+from genie_lite.data.cutting.segment import IngestConfig
+from genie_lite.data.ingest.ingest import ingest
+from genie_lite.data.ingest.workers import Share, Workers
 
 source, out, index, num, config, killed_at = sys.argv[1:]
 
@@ -173,13 +176,13 @@ def test_a_process_that_began_before_the_end_of_a_round_does_not_begin_another(
     footage: Path, expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is to be done is asked again once the lock is held."""
-    locked = ingest_module._locked
+    locked = ingest_module.locked
 
     def late(out: Path, *arguments: Any) -> Any:
-        monkeypatch.setattr(ingest_module, "_locked", locked)
+        monkeypatch.setattr(ingest_module, "locked", locked)
         ingest([footage], tmp_path, CONFIG)
         return locked(out, *arguments)
 
-    monkeypatch.setattr(ingest_module, "_locked", late)
+    monkeypatch.setattr(ingest_module, "locked", late)
     ingest([footage], tmp_path, CONFIG)
     assert content(tmp_path) == expected

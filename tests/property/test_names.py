@@ -105,7 +105,8 @@ def test_patterns_match_what_the_standard_library_matches(
     pattern = "/".join(parts)
     with folder_of(files) as (root, _):
         _, found = matches(root / pattern)
-        expected = {Path(path) for path in glob.glob(f"{glob.escape(str(root))}/{pattern}", recursive=True)}
+        listed = glob.glob(f"{glob.escape(str(root))}/{pattern}", recursive=True)
+        expected = {Path(path) for path in listed if os.path.lexists(path)}  # it lists `gone/` for `gone/**`
     if parts[-1] == "**":  # here it stands for the folder, which is searched; there for all that is in it
         assert {path for path in expected if not any(_is_below(path, top) for top in found)} == set()
     else:

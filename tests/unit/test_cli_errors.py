@@ -248,6 +248,13 @@ def test_a_folder_of_somebody_else_runs_no_command(tmp_path: Path, monkeypatch: 
     assert not (tmp_path / "pwned").exists()
 
 
+def test_a_place_that_cannot_be_written_to_is_one_line(tmp_path: Path) -> None:
+    write(tmp_path / "videos" / "a.mp4", moving_square(40))
+    expect_mistake(
+        call("ingest", tmp_path / "videos", "--out", "/proc/shards"), "/proc/shards", "another folder"
+    )
+
+
 def test_shards_are_not_written_among_the_videos(tmp_path: Path) -> None:
     write(tmp_path / "a.mp4", moving_square(40))
     expect_mistake(call("ingest", tmp_path, "--out", tmp_path), "holds the video a.mp4")

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from genie_lite.data.ingest.ingest import IngestConfig, ingest
+from genie_lite.data.cutting.segment import IngestConfig
+from genie_lite.data.ingest.ingest import ingest
 from genie_lite.data.report import facts as clip_facts
 from genie_lite.data.report import page as report_page
 from genie_lite.data.report.contact_sheet import extreme

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from genie_lite.data.cutting.sandbox import Sandbox
+from genie_lite.data.cutting.segment import IngestConfig
 from genie_lite.data.ingest import ingest as ingest_module
-from genie_lite.data.ingest.ingest import IngestConfig, Workers, ingest
+from genie_lite.data.ingest.ingest import ingest
+from genie_lite.data.ingest.workers import Workers
 from genie_lite.data.shards.shards import Sample, ShardSet
 from genie_lite.data.sources.content import find_twins
 from genie_lite.data.sources.find import find_moves, find_sources
@@ -270,7 +272,9 @@ def test_two_ingests_do_not_share_a_folder(tmp_path: Path) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from genie_lite.data.ingest.ingest import IngestConfig, Workers, ingest
+from genie_lite.data.cutting.segment import IngestConfig
+from genie_lite.data.ingest.ingest import ingest
+from genie_lite.data.ingest.workers import Workers
 
 def progress(done, total):
     if done == int(sys.argv[3]):
@@ -311,7 +315,7 @@ def test_an_unfinished_folder_remembers_its_settings(
     ten: tuple[Path, dict[str, bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, _ = ten
-    monkeypatch.setattr(ingest_module, "_finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(ingest_module, "finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         ingest([source], tmp_path, CONFIG)
     with pytest.raises(UserError, match="crf was 12, now 30"):
@@ -347,7 +351,7 @@ def test_the_same_video_is_on_one_side_only(
     for attempt in ("out", "again"):
         with monkeypatch.context() as patch:
             if attempt == "again":
-                patch.setattr(ingest_module, "_finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+                patch.setattr(ingest_module, "finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
                 with pytest.raises(KeyboardInterrupt):
                     ingest([tmp_path / "videos"], tmp_path / attempt, config, test_sources=test_sources)
         summary = ingest([tmp_path / "videos"], tmp_path / attempt, config, test_sources=test_sources)
@@ -459,7 +463,7 @@ def test_a_split_that_was_settled_holds_after_an_interruption(
     ingest([source], tmp_path / "expected", CONFIG, workers=Workers(num=1))
 
     with monkeypatch.context() as patch:
-        patch.setattr(ingest_module, "_finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(ingest_module, "finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             ingest([source], tmp_path / "out", CONFIG, workers=Workers(num=1))
     monkeypatch.setattr(ingest_module, "find_moves", lambda *_: pytest.fail("settled again"))

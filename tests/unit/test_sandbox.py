@@ -12,7 +12,7 @@ import pytest
 
 from genie_lite.data.cutting import sandbox as sandbox_module
 from genie_lite.data.cutting.sandbox import Sandbox
-from genie_lite.data.ingest.ingest import IngestConfig
+from genie_lite.data.cutting.segment import IngestConfig
 from genie_lite.data.video.codec import read_frames
 from genie_lite.data.video.place import Place
 from tests.videos import drifting, huge_gif, moving_square, truncate, write, write_foreign

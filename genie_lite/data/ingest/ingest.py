@@ -29,80 +29,34 @@ A sample is `{key}.mp4` and `{key}.json`:
     sha256              of the file;  licence  where it is known
 """
 
-import fcntl
-import json
-import os
 import shutil
-import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 from genie_lite.data.cutting.segment import IngestConfig
-from genie_lite.data.ingest.curate import SIGNATURES_FILE, Curator, identified, judge_of
-from genie_lite.data.ingest.engine import Engine, Pool
-from genie_lite.data.ingest.manifest import IngestSummary, Row, read_rows, summary_of, write_rows
-from genie_lite.data.ingest.packer import Packer, Part
-from genie_lite.data.ingest.plan import AGAIN, Plan, expect_same_config, expect_same_sources
+from genie_lite.data.ingest.curate import Curator, identified, judge_of
+from genie_lite.data.ingest.finish import finish, read_signatures
+from genie_lite.data.ingest.lock import ALONE, TOGETHER, locked
+from genie_lite.data.ingest.manifest import IngestSummary, Row, read_rows, summary_of
+from genie_lite.data.ingest.packer import Packer
+from genie_lite.data.ingest.plan import AGAIN, PLAN_FILE, Plan, expect_same_config, expect_same_sources
 from genie_lite.data.ingest.reading import Reading, settled
 from genie_lite.data.ingest.spill import Spills
-from genie_lite.data.shards.index import INDEX_FILE, MANIFEST_FILE, index_of, load_index
+from genie_lite.data.ingest.workers import POOL, Share, Workers
+from genie_lite.data.shards.index import INDEX_FILE, load_index
 from genie_lite.data.sources.content import find_twins, match_known
 from genie_lite.data.sources.find import WORK_FOLDER, find_moves, find_sources
 from genie_lite.data.sources.source import Source
 from genie_lite.errors import UserError
-from genie_lite.files import read_json, write_bytes, write_json
-
-__all__ = ["IngestConfig", "IngestSummary", "Share", "Workers", "ingest"]
+from genie_lite.files import read_json, write_json
 
 RESULTS_FOLDER = "results"
-PLAN_FILE = "plan.json"
 TWINS_FILE = "twins.json"
 MOVES_FILE = "moves.json"
 SPLITS: tuple[str, ...] = ("train", "test")
-LOCK_FILE = ".ingest.lock"
-POLL_S = 0.1
 
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Workers:
-    """Who reads the videos. The result does not depend on it.
-
-    engine: child processes of this machine, or the workers of a Ray cluster. num: how many at a time, None for
-    one per core. address: of the cluster; None starts one on this machine.
-    """
-
-    engine: Literal["pool", "ray"] = "pool"
-    num: int | None = None
-    address: str | None = None
-
-    def start(self, config: IngestConfig, num_sources: int, folder: Path) -> Engine:
-        """An engine for so many sources; `folder` may hold what waits for its shard."""
-        if self.engine == "ray":
-            from genie_lite.data.ingest.ray_engine import RayEngine  # an extra that most do without
-
-            return RayEngine(config, self.num, self.address)
-        return Pool(config, max(1, min(self.num or os.cpu_count() or 1, num_sources)), folder)
-
-
-POOL = Workers()
-
-
-@dataclass(frozen=True)
-class Share:
-    """One of `num` processes, on any machines that see the same folder; each reads its share of the sources."""
-
-    index: int
-    num: int
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.index < self.num:
-            raise UserError(f"--shard-index: found {self.index}, expected 0 to {self.num - 1} (--num-shards)")
 
 
 def ingest(
@@ -203,7 +157,7 @@ class _Rounds:
 
     def carry_out(self) -> None:
         """Read what is to be read and make the shards, alone."""
-        with _locked(self._out, fcntl.LOCK_EX, lambda: True) as is_ours:
+        with locked(self._out, ALONE, lambda: True) as is_ours:
             if not is_ours:
                 raise UserError(
                     f"{self._out}: another ingest is writing here; wait for it or use another folder"
@@ -217,7 +171,7 @@ class _Rounds:
         Returns:
             What there is to say while others still read their shares; None where the round is over or only begun.
         """
-        with _locked(self._out, fcntl.LOCK_SH) as _:
+        with locked(self._out, TOGETHER) as _:
             before = self._plan_bytes()
             if before is not None:
                 plan = self._with_twins(self._agreed())
@@ -225,7 +179,7 @@ class _Rounds:
                 if unread := self._unread(plan):
                     return replace(summary_of([]), sources=len(plan.sources), waiting=len(unread))
         # Nobody is waited for who has begun something else meanwhile.
-        with _locked(self._out, fcntl.LOCK_EX, lambda: self._plan_bytes() != before) as is_ours:
+        with locked(self._out, ALONE, lambda: self._plan_bytes() != before) as is_ours:
             if is_ours and (plan := self._begun()) is not None and not self._unread(plan):
                 self._pack(plan)
         return None
@@ -305,7 +259,7 @@ class _Rounds:
     def _pack(self, plan: Plan) -> None:
         self._num_done, self._num_all = 0, len(plan.sources)
         curator = Curator(self._config, judge_of(self._config))
-        curator.recall(_signatures(self._out))
+        curator.recall(read_signatures(self._out))
         packer = Packer(self._out, self._work, self._config, curator, self._advance)
         with self._workers.start(self._config, len(plan.sources), self._work) as engine:
             reading = Reading(engine, self._spills)
@@ -317,7 +271,7 @@ class _Rounds:
                     split, plan.first[split], [source for source in sources if source.split == split], reading
                 )
             ]
-        _finish(self._out, self._work, self._config, parts)
+        finish(self._out, self._work, self._config, parts)
 
     def _settled(self, plan: Plan, reading: Reading) -> list[Source]:
         """The sources, with a usable one on either side."""
@@ -339,81 +293,3 @@ class _Rounds:
         self._num_done += num
         if self._progress is not None:
             self._progress(self._num_done, self._num_all)
-
-
-@contextmanager
-def _locked(out: Path, kind: int, give_up: Callable[[], bool] = lambda: False) -> Iterator[bool]:
-    """Hold a folder's lock, alone or together with others; False where it is taken and `give_up` says so.
-
-    Raises:
-        UserError: the file system has no locks.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / LOCK_FILE).open("w") as lock:
-        is_ours = _taken(out, lock.fileno(), kind)
-        while not is_ours and not give_up():
-            time.sleep(POLL_S)
-            is_ours = _taken(out, lock.fileno(), kind)
-        yield is_ours
-
-
-def _taken(out: Path, lock: int, kind: int) -> bool:
-    try:
-        fcntl.flock(lock, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        raise UserError(
-            f"{out}: cannot be locked ({error.strerror}); ingest on a file system with locks and copy the shards"
-        ) from error
-    return True
-
-
-def _finish(out: Path, work: Path, config: IngestConfig, parts: list[Part]) -> None:
-    """Declare a round finished. What it adds is merged by name, so that doing it twice changes nothing."""
-    is_first = not (out / INDEX_FILE).is_file()
-    rows = {row["source"]: row for row in ([] if is_first else read_rows(out))}
-    rows |= {row["source"]: row for part in parts for row in part.rows}
-    write_rows(out, rows.values())
-    shards = {shard.file: shard for shard in ([] if is_first else load_index(out).shards)}
-    shards |= {part.shard.file: part.shard for part in parts if part.shard is not None}
-    if shards:
-        _keep_signatures(out, parts)
-        index = index_of(
-            [shards[file] for file in sorted(shards, key=_order)], config.model_dump(mode="json")
-        )
-        write_bytes(out / INDEX_FILE, (json.dumps(index) + "\n").encode())
-    (work / PLAN_FILE).unlink()  # from here on the rest of the folder means nothing
-    shutil.rmtree(work)
-    if not shards:
-        raise UserError(_nothing_usable(out, list(rows.values())))
-
-
-def _order(file: str) -> tuple[bool, str]:
-    return not file.startswith("train"), file
-
-
-def _signatures(out: Path) -> dict[str, str]:
-    path = out / SIGNATURES_FILE
-    if not path.is_file():
-        return {}
-    try:
-        return {line["key"]: line["signature"] for line in map(json.loads, path.read_bytes().splitlines())}
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: damaged ({error!r}); copy it again, or {AGAIN}") from error
-
-
-def _keep_signatures(out: Path, parts: list[Part]) -> None:
-    new = {key: signature for part in parts for key, signature in part.signatures.items()}
-    if not new:
-        return
-    lines = [
-        json.dumps({"key": key, "signature": value}) + "\n" for key, value in (_signatures(out) | new).items()
-    ]
-    write_bytes(out / SIGNATURES_FILE, "".join(lines).encode())
-
-
-def _nothing_usable(out: Path, rows: list[Row]) -> str:
-    reasons = Counter(row["reason"] for row in rows)
-    told = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(3))
-    return f"none of {len(rows)} videos can be used: {told}; every reason is in {out / MANIFEST_FILE}"

@@ -16,6 +16,7 @@ from genie_lite.data.video.place import Place
 from genie_lite.errors import UserError
 from genie_lite.files import read_json, write_bytes
 
+PLAN_FILE = "plan.json"
 AGAIN = "delete the folder and ingest again"
 ELSEWHERE = "use another folder, or delete this one to ingest again"
 
