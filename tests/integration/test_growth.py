@@ -17,6 +17,7 @@ from genie_lite.data.cutting.segment import IngestConfig
 from genie_lite.data.ingest import finish as finish_module
 from genie_lite.data.ingest import manifest as manifest_module
 from genie_lite.data.ingest.ingest import ingest
+from genie_lite.data.ingest.plan import Plan
 from genie_lite.data.ingest.workers import Workers
 from genie_lite.data.shards.shards import ShardSet
 from genie_lite.errors import UserError
@@ -204,3 +205,22 @@ def interrupted(function: Callable[..., Any], name: str, *, runs: bool = True) -
         return result
 
     return call
+
+
+def test_a_round_that_ends_while_its_plan_is_looked_at_is_over(
+    corpus: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the lock, the plan may be gone between two looks at it."""
+    folder, out = corpus
+    film(folder, "f")
+    (out / ".ingest").mkdir()
+    (out / ".ingest" / "plan.json").write_text("{}")
+
+    def gone(path: Path) -> Plan:
+        path.unlink()
+        raise FileNotFoundError(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Plan, "read", gone)
+        rows = grow(folder, out)
+    assert rows["f.mp4"]["status"] == "ingested"

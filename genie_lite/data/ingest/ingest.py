@@ -151,9 +151,12 @@ class _Rounds:
             for shard in index.shards:
                 number = int(Path(shard.file).stem.rpartition("-")[2])
                 first[shard.split] = max(first[shard.split], 1 + number)
-        if self._plan_bytes() is not None:
+        if self._plan_bytes() is None:
+            return Plan(tuple(new), config, first, is_drawn) if new else None
+        try:
             return self._agreed()
-        return Plan(tuple(new), config, first, is_drawn) if new else None
+        except FileNotFoundError:  # the round has ended just now, so the shards are others
+            return self.next_plan()
 
     def carry_out(self) -> None:
         """Read what is to be read and make the shards, alone."""
@@ -214,9 +217,8 @@ class _Rounds:
         if plan is None:
             return None
         if self._plan_bytes() is None:
-            shutil.rmtree(
-                self._work, ignore_errors=True
-            )  # of a round that is over: it means nothing any more
+            # What is left of a round that is over means nothing any more.
+            shutil.rmtree(self._work, ignore_errors=True)
             rows = read_rows(self._out) if (self._out / INDEX_FILE).is_file() else []
             write_json(self._work / TWINS_FILE, find_twins(plan.sources, rows))
             plan.write(self._work / PLAN_FILE)

@@ -2,6 +2,7 @@
 
 import fcntl
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,8 @@ def locked(out: Path, kind: int, give_up: Callable[[], bool] = lambda: False) ->
         ) from error
     with file as lock:
         is_ours = _taken(out, lock.fileno(), kind)
+        if not is_ours and not give_up():
+            warnings.warn(f"{out}: another ingest is writing here; waiting for it", stacklevel=3)
         while not is_ours and not give_up():
             time.sleep(POLL_S)
             is_ours = _taken(out, lock.fileno(), kind)
