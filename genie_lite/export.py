@@ -28,13 +28,13 @@ from genie_lite.errors import UserError
 from genie_lite.files import read_json, write_bytes
 from genie_lite.folder import ingest_config_of, recipe_of, shards_of
 from genie_lite.recipe import Recipe
+from genie_lite.train.config import STAGES
 
 STARTS_FOLDER = "starts"
 MARK_FILE = ".export"
 NUM_STARTS = 8
 # Counts and means of a codebook exceed what a half can hold, and are small: they stay as they are.
 FEWEST_HALVED = 4096
-STAGES = ("tokenizer", "lam", "dynamics")
 
 
 def export(run: Path, out: Path) -> dict[str, Any]:
@@ -68,8 +68,9 @@ def export(run: Path, out: Path) -> dict[str, Any]:
     for number, frame in enumerate(_starts(shards)):
         write_bytes(out / STARTS_FOLDER / f"{number}.png", frame)
     write_bytes(out / "CARD.md", _card(recipe, report, artifacts).encode())
+    parameters = sum(artifact.meta["parameters"] for artifact in artifacts.values())
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
-    return {"out": str(out), "bytes": size, "parameters": sum(_parameters(artifacts))}
+    return {"out": str(out), "bytes": size, "parameters": parameters}
 
 
 def _expect_free(out: Path, run: Path) -> None:
@@ -114,7 +115,3 @@ def _card(recipe: Recipe, report: dict[str, Any], artifacts: dict[str, Artifact]
     return environment.get_template("card.md.jinja").render(
         name=recipe.name, report=report, artifacts=artifacts, num_codes=report["lam"]["num_codes"]
     )
-
-
-def _parameters(artifacts: dict[str, Artifact]) -> Iterator[int]:
-    return (artifact.meta["parameters"] for artifact in artifacts.values())

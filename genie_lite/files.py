@@ -9,6 +9,13 @@ from typing import Any
 
 from genie_lite.errors import UserError
 
+HOME_VARIABLE = "GENIE_LITE_HOME"
+
+
+def home() -> Path:
+    """Where downloads and the game engine live."""
+    return Path(os.environ.get(HOME_VARIABLE) or Path.home() / ".cache" / "genie_lite")
+
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file so that a reader sees the old content or the new, never a part; folders are made."""

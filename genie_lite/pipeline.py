@@ -470,9 +470,10 @@ def _prepare(recipe: Recipe) -> None:
         _ingest_own(recipe)
     else:
         _await_shards(recipe)
+    video = corpora_of(recipe, tokens=False)
     for name in TRAINED:
         config, _ = _training_of(recipe, name)
-        data = corpora_of(recipe, tokens=name == "dynamics")
+        data = corpora_of(recipe, tokens=True) if name == "dynamics" else video
         check_trained(recipe.folder / name, origin_of(config, data, recipe.seed))
     if is_main_process():
         keep_recipe(recipe)

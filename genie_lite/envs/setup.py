@@ -17,20 +17,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from genie_lite.errors import UserError
-from genie_lite.files import read_json, sha256_of, write_json
+from genie_lite.files import home, read_json, sha256_of, write_json
 
 ENGINE = "procgen-mirror"
 CONSTRAINTS = Path(__file__).with_name("procgen-constraints.txt")
 PYTHON_VARIABLE = "GENIE_LITE_PROCGEN_PYTHON"
-HOME_VARIABLE = "GENIE_LITE_HOME"
 INSTALL_COMMAND = "python -m genie_lite.envs.setup"
 MARKER = "engine.json"
 PYTHONS = ("3.11", "3.12")  # the versions that the engine has wheels for
-
-
-def home() -> Path:
-    """Where downloads and the engine live."""
-    return Path(os.environ.get(HOME_VARIABLE) or Path.home() / ".cache" / "genie_lite")
 
 
 def engine_python() -> Path:

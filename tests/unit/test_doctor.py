@@ -7,7 +7,8 @@ import pytest
 
 from genie_lite import doctor
 from genie_lite.doctor import Finding, diagnose, has_failed
-from genie_lite.envs.setup import HOME_VARIABLE, PYTHON_VARIABLE
+from genie_lite.envs.setup import PYTHON_VARIABLE
+from genie_lite.files import HOME_VARIABLE
 
 
 def engine(folder: Path, script: str) -> Path:

@@ -13,13 +13,13 @@ from genie_lite.envs import setup
 from genie_lite.envs.games import game_of
 from genie_lite.envs.procgen_worker import pack, read_message, unpack, write_message
 from genie_lite.errors import UserError
-from genie_lite.files import sha256_of
+from genie_lite.files import HOME_VARIABLE, sha256_of
 
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv(setup.PYTHON_VARIABLE, raising=False)
-    monkeypatch.setenv(setup.HOME_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path))
     return tmp_path
 
 

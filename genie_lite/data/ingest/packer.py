@@ -16,6 +16,7 @@ from genie_lite.data.cutting.sandbox import Result
 from genie_lite.data.cutting.segment import IngestConfig
 from genie_lite.data.ingest.curate import Curator
 from genie_lite.data.ingest.manifest import Row, Taken, row_of
+from genie_lite.data.ingest.plan import AGAIN
 from genie_lite.data.ingest.reading import Reading
 from genie_lite.data.shards.index import Shard, parse_shard
 from genie_lite.data.shards.shards import Sample, ShardWriter
@@ -96,7 +97,7 @@ class Packer:
     def _finished(self, split: str, first: int) -> Iterator[Part]:
         number = first
         while (file := self._file(split, number)).is_file():
-            tree = read_json(file, "a part of an unfinished ingest", "delete the folder and ingest again")
+            tree = read_json(file, "a part of an unfinished ingest", AGAIN)
             shard = tree["shard"] and parse_shard(tree["shard"])
             if shard and not _is_whole(self._out / shard.file, shard.bytes):
                 return

@@ -29,9 +29,8 @@ from genie_lite.data.shards.index import INDEX_FILE, MANIFEST_FILE, Index, Shard
 from genie_lite.data.shards.tar import Fault
 from genie_lite.data.shards.transport import Absent, Origin, Trouble, origin_of
 from genie_lite.errors import UserError
-from genie_lite.files import write_bytes
+from genie_lite.files import HOME_VARIABLE, home, write_bytes
 
-HOME_VARIABLE = "GENIE_LITE_HOME"
 LIMIT_VARIABLE = "GENIE_LITE_CACHE_GB"
 RETRY_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # before each further attempt that follows one without progress
 CHUNK_BYTES = 2**18
@@ -56,8 +55,7 @@ class Cache:
         Raises:
             UserError: the limit is not a number from 0 on.
         """
-        home = Path(os.environ.get(HOME_VARIABLE) or Path.home() / ".cache" / "genie_lite")
-        return cls(home / "shards", _limit_gb(os.environ.get(LIMIT_VARIABLE, "")))
+        return cls(home() / "shards", _limit_gb(os.environ.get(LIMIT_VARIABLE, "")))
 
 
 @dataclass(frozen=True)
