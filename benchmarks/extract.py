@@ -5,7 +5,7 @@
 Two jobs take turns on the shards of a finished run:
 
     decode     every shard is read and every frame of it decoded, as extraction does it; nothing is kept
-    extract    genie_lite/adapt/extract.py, into an empty folder: decode, encode, describe, write, sum up
+    extract    genie_lite/latents/extract.py, into an empty folder: decode, encode, describe, write, sum up
 
 Prints one JSON line: seconds of both by the clock, their ratio `over_decoding`, and frames per second extracted.
 """
@@ -19,10 +19,10 @@ from pathlib import Path
 import torch
 from measure import Row, command, take_turns, tell, write_table
 
-from genie_lite.adapt.extract import extract
 from genie_lite.data.shards.shards import ShardSet
 from genie_lite.errors import UserError
 from genie_lite.folder import recipe_of, shards_of
+from genie_lite.latents.extract import extract
 from genie_lite.models.lam import LatentActionModel, load_lam
 
 

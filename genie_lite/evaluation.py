@@ -20,7 +20,6 @@ from genie_lite.adapt.adapt import arm_folder, read_adapted
 from genie_lite.adapt.continuous import CHANGE_ARMS, HeldOut
 from genie_lite.adapt.footage import load_footage
 from genie_lite.adapt.idm import infer, train_idm
-from genie_lite.adapt.latents import read_latents
 from genie_lite.adapt.material import gather
 from genie_lite.adapt.policy import PolicyFn, fixed_fn, load_policy, policy_fn, random_fn
 from genie_lite.adapt.setting import Setting
@@ -39,6 +38,7 @@ from genie_lite.evals.rollout import HORIZONS, continue_clips, score_rollout
 from genie_lite.evals.score import BLIND, Plays, play_policy, score_policies
 from genie_lite.evals.transitions import Transitions, label_transitions
 from genie_lite.evals.tree import to_tree
+from genie_lite.latents.table import read_latents
 from genie_lite.models.lam import LatentActionModel, load_lam
 from genie_lite.models.sampling import SamplingConfig
 from genie_lite.models.world import World

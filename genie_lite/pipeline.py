@@ -19,7 +19,6 @@ import torch
 from genie_lite import evaluation, steer
 from genie_lite.adapt.adapt import ARMS, Arm, adapt_shards
 from genie_lite.adapt.config import AdaptConfig
-from genie_lite.adapt.extract import extract as extract_latents
 from genie_lite.adapt.material import fingerprint
 from genie_lite.artifact import is_finished, read_artifact
 from genie_lite.config import dump, override, parse
@@ -60,6 +59,7 @@ from genie_lite.folder import (
     sources_of,
     stage,
 )
+from genie_lite.latents.extract import extract as extract_latents
 from genie_lite.models.lam import load_lam
 from genie_lite.models.sampling import SamplingConfig
 from genie_lite.models.tokenizer import load_tokenizer

@@ -22,16 +22,24 @@ from torch import Tensor
 class Quantized:
     """What a bottleneck returns.
 
-    index: the discrete choice, one integer per vector, in [0, num_codes).
-    vector: the quantized vector that later layers read; gradients pass straight through.
-    embedding: the vector before quantization, same shape as `vector`.
-    commitment: the bottleneck's own loss, 0 for bottlenecks that have none.
+    index: the discrete choice, one integer per vector, in [0, num_codes); of a choice made of several tokens, the
+        number that these are the digits of, the first one counting most; of a continuous bottleneck, the nearest of
+        its centres.
+    tokens: the m choices that `index` is made of.
+    vector: what later layers read; gradients pass straight through where it is quantized.
+    embedding: the vector before quantization or noise, same shape as `vector`.
+    spread: standard deviation of the noise that `vector` is drawn with around `embedding`; None without noise.
+    commitment: what pulls embeddings to codes, 0 for bottlenecks that have no such loss.
+    kl: divergence from the prior in nats per vector, mean over the rows; 0 for bottlenecks without a prior.
     """
 
     index: Int[Tensor, "*rows"]
+    tokens: Int[Tensor, "*rows m"]
     vector: Float[Tensor, "*rows d"]
     embedding: Float[Tensor, "*rows d"]
+    spread: Float[Tensor, "*rows d"] | None
     commitment: Float[Tensor, ""]
+    kl: Float[Tensor, ""]
 
 
 @dataclass(frozen=True)

@@ -35,23 +35,23 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from genie_lite.adapt.card import read_card
 from genie_lite.adapt.config import AdaptConfig
 from genie_lite.adapt.continuous import HeldOut, RobotArms, decode_arms, read_held_out, write_held_out
 from genie_lite.adapt.footage import Footage, load_footage
 from genie_lite.adapt.idm import infer, train_idm
-from genie_lite.adapt.latents import read_latents, read_manifest
 from genie_lite.adapt.mapping import DictionaryMapping, Fitted, choose, fit_mapping, save_mapping
 from genie_lite.adapt.material import Material, fingerprint, gather
 from genie_lite.adapt.policy import Policy, fit_policy, read_policy_card, save_policy
 from genie_lite.adapt.setting import Progress, Setting
 from genie_lite.adapt.stopping import Stop
 from genie_lite.adapt.supervised import Examples, Kind
+from genie_lite.card import read_card
 from genie_lite.config import parse
 from genie_lite.data.labels import ACTION, Labels
 from genie_lite.data.shards.shards import ShardSet
 from genie_lite.errors import UserError
 from genie_lite.files import write_json
+from genie_lite.latents.table import read_latents, read_manifest
 from genie_lite.models.lam import LAMConfig
 
 FORMAT = 1

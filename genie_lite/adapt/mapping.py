@@ -27,11 +27,11 @@ from pydantic import Field
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from genie_lite.adapt.latents import Latents
 from genie_lite.adapt.supervised import ActionSpace
 from genie_lite.config import Config
 from genie_lite.errors import UserError
 from genie_lite.files import sha256_of, write_bytes, write_json
+from genie_lite.latents.table import Latents
 
 MappingKind = Literal["dictionary", "mlp", "ridge"]
 FULL_BATCH = 1024  # labels; a few hundred are one batch, many are drawn from

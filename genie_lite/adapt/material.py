@@ -18,11 +18,11 @@ from torch import Tensor
 
 from genie_lite.adapt.config import AdaptConfig
 from genie_lite.adapt.footage import Footage
-from genie_lite.adapt.latents import Latents
 from genie_lite.adapt.mapping import MappingInput, mapping_input
 from genie_lite.adapt.supervised import ActionSpace
 from genie_lite.data.labels import Labels, join
 from genie_lite.errors import UserError
+from genie_lite.latents.table import Latents
 
 
 @dataclass(frozen=True)

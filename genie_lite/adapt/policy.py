@@ -23,10 +23,10 @@ from pydantic import Field, model_validator
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from genie_lite.adapt.card import read_card
 from genie_lite.adapt.footage import Footage
 from genie_lite.adapt.setting import Setting
 from genie_lite.adapt.supervised import ActionReader, ActionSpace, Examples, FitConfig, fit
+from genie_lite.card import read_card
 from genie_lite.config import parse
 from genie_lite.data.loading.loader import to_frames
 from genie_lite.errors import UserError

@@ -170,11 +170,15 @@ class Quantizer(nn.Module):
             else:
                 _join_processes(self.layer._codebook)
                 vector, index, commitment = self.layer(flat)
+        chosen = index.reshape(embedding.shape[:-1]).long()
         return Quantized(
-            index=index.reshape(embedding.shape[:-1]).long(),
+            index=chosen,
+            tokens=chosen[..., None],
             vector=vector.reshape(embedding.shape),
             embedding=embedding,
+            spread=None,
             commitment=commitment.sum(),
+            kl=flat.new_zeros(()),
         )
 
     def vector_of(self, index: Int[Tensor, "*rows"]) -> Float[Tensor, "*rows e"]:

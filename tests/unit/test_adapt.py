@@ -12,10 +12,8 @@ from genie_lite.adapt import adapt as adaptation
 from genie_lite.adapt.adapt import ARMS, Adapted, Plan, adapt, adapt_shards, arm_folder, read_adapted, teach
 from genie_lite.adapt.config import AdaptConfig
 from genie_lite.adapt.continuous import HeldOut, group_joints, r_squared
-from genie_lite.adapt.extract import extract
 from genie_lite.adapt.footage import Footage
 from genie_lite.adapt.idm import IDMConfig
-from genie_lite.adapt.latents import Latents
 from genie_lite.adapt.mapping import MappingConfig
 from genie_lite.adapt.material import Material, gather
 from genie_lite.adapt.policy import PolicyConfig, load_policy
@@ -23,6 +21,8 @@ from genie_lite.adapt.setting import Setting
 from genie_lite.data.labels import Labels
 from genie_lite.data.shards.shards import ShardSet
 from genie_lite.errors import UserError
+from genie_lite.latents.extract import extract
+from genie_lite.latents.table import Latents
 from tests import models
 from tests.footage import footage, write_shards
 

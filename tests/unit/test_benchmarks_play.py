@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from genie_lite.adapt.latents import read_manifest
 from genie_lite.artifact import Artifact, write_artifact
 from genie_lite.config import dump
+from genie_lite.latents.table import read_manifest
 from genie_lite.models.lam import LatentActionModel
 from genie_lite.models.sampling import SamplingConfig
 from genie_lite.models.world import World

@@ -52,7 +52,8 @@ class Brightness(World):
     def _encode(frames: Tensor) -> Quantized:
         change = (frames[:, 1:] - frames[:, :-1])[..., 0, 0, 0]
         index = (change[..., None] - STEP).abs().argmin(dim=-1)
-        return Quantized(index, change[..., None], change[..., None], torch.zeros(()))
+        rows, none = change[..., None], torch.zeros(())
+        return Quantized(index, index[..., None], rows, rows, None, none, none)
 
 
 class Deaf(Brightness):

@@ -9,11 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genie_lite.adapt import extract as extraction
-from genie_lite.adapt.extract import encode_shot, extract, pieces, reach
-from genie_lite.adapt.latents import Latents, read_latents, read_manifest
 from genie_lite.data.shards.shards import ShardSet
 from genie_lite.errors import UserError
+from genie_lite.latents import extract as extraction
+from genie_lite.latents.extract import encode_shot, extract, pieces, reach
+from genie_lite.latents.table import Latents, read_latents, read_manifest
 from genie_lite.metrics import psnr_db
 from genie_lite.models.lam import LatentActionModel
 from tests import models

@@ -16,11 +16,13 @@ import genie_lite
 
 PACKAGE = Path(genie_lite.__file__).parent
 LAYERS = {
-    0: {"__init__", "types", "config", "errors", "files", "progress", "torchvision_shim"},
+    0: {"__init__", "types", "config", "errors", "files", "card", "progress", "torchvision_shim"},
     1: {"nn", "losses", "metrics", "artifact", "data"},
     2: {"models"},
-    3: {"train", "adapt", "evals", "envs"},
-    4: {
+    3: {"latents"},
+    4: {"train", "adapt", "evals", "envs"},
+    5: {"inspect"},
+    6: {
         "recipe",
         "folder",
         "evaluation",
@@ -33,7 +35,7 @@ LAYERS = {
         "play",
         "rl",
     },
-    5: {"cli", "__main__"},
+    7: {"cli", "__main__"},
 }
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names}
 

@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
-from genie_lite.adapt.latents import Latents
 from genie_lite.adapt.mapping import (
     DictionaryMapping,
     MappingConfig,
@@ -26,6 +25,7 @@ from genie_lite.adapt.supervised import ActionSpace
 from genie_lite.config import parse
 from genie_lite.errors import UserError
 from genie_lite.files import sha256_of
+from genie_lite.latents.table import Latents
 
 QUICK = MappingConfig(steps=60, hidden=16, folds=3)
 EPISODES = np.repeat(["a", "b", "c", "d"], 15)

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from genie_lite.adapt.card import read_card
+from genie_lite.card import read_card
 from genie_lite.errors import UserError
 from genie_lite.files import write_bytes
 

@@ -17,7 +17,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from genie_lite.adapt.latents import (
+from genie_lite.data.loading.loader import to_frames
+from genie_lite.data.shards.index import Shard
+from genie_lite.data.shards.shards import Sample, ShardSet
+from genie_lite.errors import UserError
+from genie_lite.files import sha256_of, write_json
+from genie_lite.latents.table import (
     FORMAT,
     Latents,
     concatenate,
@@ -26,11 +31,6 @@ from genie_lite.adapt.latents import (
     read_stamp,
     write_part,
 )
-from genie_lite.data.loading.loader import to_frames
-from genie_lite.data.shards.index import Shard
-from genie_lite.data.shards.shards import Sample, ShardSet
-from genie_lite.errors import UserError
-from genie_lite.files import sha256_of, write_json
 from genie_lite.metrics import perplexity, psnr_db
 from genie_lite.models.lam import LatentActionModel
 
