@@ -81,7 +81,7 @@ def write_table(name: str, rows: Sequence[Row], command: str, path: Path = TABLE
     before, _, rest = text.partition(begin)
     _, closed, after = rest.partition(end)
     assert closed, f"{path}: no place for '{name}', expected {begin} and {end}"
-    lines = [f"`{command}`, commit `{_commit()}`, {machine()}", "", *_table(rows)]
+    lines = [f"`{command}`, commit `{commit()}`, {machine()}", "", *_table(rows)]
     path.write_text("\n".join([before + begin, *lines, end + after]))
 
 
@@ -144,7 +144,7 @@ def _cell(value: object) -> str:
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
 
 
-def _commit() -> str:
+def commit() -> str:
     """Of the code that ran; `-dirty` when what is checked in is not what ran."""
     commit = _git("rev-parse", "--short", "HEAD")
     is_dirty = bool(_git("status", "--porcelain", "--", "genie_lite", "benchmarks"))

@@ -84,7 +84,11 @@ def write_artifact(
 
 
 def write_copy(
-    folder: Path, artifact: Artifact, weights: Mapping[str, Tensor], recipe: str, parents: Mapping[str, str]
+    folder: Path,
+    artifact: Artifact,
+    weights: Mapping[str, Tensor],
+    recipe: str | None,
+    parents: Mapping[str, str],
 ) -> Artifact:
     """Write a stage again, with the same manifest but for its weights and those it was trained on.
 
@@ -92,14 +96,15 @@ def write_copy(
         folder: where to.
         artifact: the stage.
         weights: by the same names.
-        recipe: to be kept beside them.
+        recipe: to be kept beside them, if any.
         parents: stage name to its weights' sha256.
     """
     write_bytes(folder / "model.safetensors", save(dict(weights)))
-    write_bytes(folder / "recipe.yaml", recipe.encode())
+    if recipe is not None:
+        write_bytes(folder / "recipe.yaml", recipe.encode())
     own = {"file": "model.safetensors", "sha256": sha256_of(folder / "model.safetensors")}
     kept = read_json(artifact.folder / "artifact.json", "a genie_lite manifest", "train again")
-    origin = {"rounded_from": artifact.sha256}
+    origin = {} if own["sha256"] == artifact.sha256 else {"rounded_from": artifact.sha256}
     changed = {"weights": own, "parents": dict(parents), "meta": kept["meta"] | origin}
     write_json(folder / "artifact.json", kept | changed)
     return read_artifact(folder, artifact.stage)

@@ -51,10 +51,24 @@ class EngineName(StrEnum):
     ray = "ray"
 
 
+class Distraction(StrEnum):
+    """What `data distract` puts over footage."""
+
+    background = "background"
+    shake = "shake"
+    colour = "colour"
+
+
 class Format(StrEnum):
-    """The file formats that `extract` writes."""
+    """The layouts that `extract` writes."""
 
     parquet = "parquet"
+    webdataset = "webdataset"
+    lerobot_v3 = "lerobot-v3"
+    lerobot_v3_action = "lerobot-v3-action"
+    lerobot_v21 = "lerobot-v2.1"
+    lapa = "lapa"
+    lary = "lary"
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
@@ -66,6 +80,12 @@ Overrides = Annotated[
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, such as runs/maze-demo.")]
 Shards = Annotated[str, typer.Argument(metavar="SHARDS", help="A folder of shards, or its address.")]
 Out = Annotated[Path, typer.Option("--out", help="Where to write.")]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--address", metavar="HOST:PORT", help="Of a Ray cluster; one is started here if not given."
+    ),
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Everything random follows from it.")]
 
 
@@ -135,10 +155,7 @@ def ingest(
     workers: Annotated[
         int | None, typer.Option(min=1, help="How many videos are read at a time; one per core if not given.")
     ] = None,
-    address: Annotated[
-        str | None,
-        typer.Option(metavar="HOST:PORT", help="Of a Ray cluster; one is started here if not given."),
-    ] = None,
+    address: RayAddress = None,
     shard_index: Annotated[
         int | None,
         typer.Option(min=0, metavar="I", help="Read only share I of --num-shards, as in an array of jobs."),
@@ -155,8 +172,7 @@ def ingest(
 
     if (shard_index is None) != (num_shards is None):
         raise UserError("ingest: --shard-index and --num-shards belong together; give both")
-    if address is not None and engine is not EngineName.ray:
-        raise UserError("ingest: --address is that of a Ray cluster; add --engine ray")
+    _expect_ray(engine, address, "ingest")
     overrides = [source for source in sources if _is_override(source)]
     recipes = [source for source in sources if Path(source).suffix in (".yaml", ".yml")]
     named = [source for source in sources if source not in overrides and source not in recipes]
@@ -209,17 +225,81 @@ def train(
 @app.command()
 def extract(
     run: Run,
-    source: Annotated[str, typer.Argument(metavar="SRC", help="A video, a folder of videos, or shards.")],
+    source: Annotated[
+        str, typer.Argument(metavar="SRC", help="Videos, a LeRobot dataset, or a folder or URL of shards.")
+    ],
     out: Out,
-    file_format: Annotated[Format, typer.Option("--format", help="The file format.")] = Format.parquet,
+    layout: Annotated[
+        Format, typer.Option("--format", help="For whom; docs/latent-actions.md describes each.")
+    ] = Format.parquet,
+    rate_hz: Annotated[
+        float | None,
+        typer.Option(
+            "--rate", min=0.01, help="Rows per second; a robot's own, or the model's, if not given."
+        ),
+    ] = None,
+    window_s: Annotated[
+        float | None,
+        typer.Option(
+            "--window-s", min=0.001, help="Seconds that an action spans; the model's own if not given."
+        ),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="SRC", help="True actions to write beside; those of a LeRobot dataset come along."
+        ),
+    ] = None,
+    camera: Annotated[str | None, typer.Option(help="Of a LeRobot dataset that has several.")] = None,
+    engine: Annotated[EngineName, typer.Option(help="Who reads the videos.")] = EngineName.pool,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes that read videos, and that encode.")
+    ] = None,
+    address: RayAddress = None,
     as_json: Json = False,
 ) -> None:
-    """Write the latent action of every transition of the videos."""
-    from genie_lite import pipeline
+    """Write the latent action of every frame, as columns that other trainers read."""
+    from genie_lite.data.ingest.workers import Workers
+    from genie_lite.extraction import Wanted, extract_latents
 
-    assert file_format is Format.parquet
+    _expect_ray(engine, address, "extract")
+    wanted = Wanted(
+        source,
+        out,
+        layout.value,
+        rate_hz,
+        window_s,
+        labels,
+        camera,
+        Workers(engine.value, workers, address),
+    )
     with _stdout_is_for_results():
-        summary = pipeline.extract(run, source, out)
+        summary = extract_latents(run, wanted)
+    _tell(summary, as_json)
+
+
+@app.command()
+def inspect(
+    run: Run,
+    shards: Annotated[
+        str | None,
+        typer.Argument(metavar="[SHARDS]", help="With held-out shots; the run's own if not given."),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(metavar="SRC", help="True actions: labels.parquet, its folder, or a LeRobot dataset."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="A folder; RUN/inspect if not given.")] = None,
+    clips: Annotated[int, typer.Option(min=2, help="Held-out clips to look at.")] = 512,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Say whether the latent actions are any good, for what, and why: inspect.html and inspect.json."""
+    from genie_lite.inspect.config import InspectConfig
+    from genie_lite.inspection import inspect_run
+
+    with _stdout_is_for_results():
+        summary = inspect_run(run, shards, labels, out, InspectConfig(clips=clips, seed=seed))
     _tell(summary, as_json)
 
 
@@ -408,6 +488,26 @@ def data_quality(
     _tell(summary, as_json)
 
 
+@data_app.command("distract")
+def data_distract(
+    shards: Shards,
+    out: Out,
+    kind: Annotated[Distraction, typer.Option(help="What moves that nobody acts on.")],
+    strength: Annotated[int, typer.Option(min=1, max=3, help="How far it goes.")] = 2,
+    backgrounds: Annotated[
+        str | None, typer.Option(metavar="SHARDS", help="Other footage, for --kind background.")
+    ] = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Write shards again with a distractor, to test latent actions on: they should not name it."""
+    from genie_lite import pipeline
+
+    with _stdout_is_for_results():
+        summary = pipeline.data_distract(shards, out, kind.value, strength, backgrounds, seed)
+    _tell(summary, as_json)
+
+
 @app.command()
 def export(run: Run, out: Out, as_json: Json = False) -> None:
     """Write a run's models alone, in half precision, with a card: small enough to hand on."""
@@ -513,6 +613,11 @@ def _tell(result: dict[str, Any] | None, as_json: bool) -> None:
 
     for key, value in leaves(result):
         typer.echo(f"{key}: {value:.4g}" if isinstance(value, float) else f"{key}: {value}")
+
+
+def _expect_ray(engine: EngineName, address: str | None, command: str) -> None:
+    if address is not None and engine is not EngineName.ray:
+        raise UserError(f"{command}: --address is that of a Ray cluster; add --engine ray")
 
 
 def _is_override(text: str) -> bool:

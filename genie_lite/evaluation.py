@@ -17,15 +17,13 @@ import numpy as np
 import torch
 
 from genie_lite.adapt.adapt import arm_folder, read_adapted
+from genie_lite.adapt.ceiling import read_supervised
 from genie_lite.adapt.continuous import CHANGE_ARMS, HeldOut
 from genie_lite.adapt.footage import load_footage
-from genie_lite.adapt.idm import infer, train_idm
-from genie_lite.adapt.material import gather
 from genie_lite.adapt.policy import PolicyFn, fixed_fn, load_policy, policy_fn, random_fn
 from genie_lite.adapt.setting import Setting
-from genie_lite.adapt.supervised import Examples
 from genie_lite.data.labels import Labels, join
-from genie_lite.data.loading.loader import to_frames, validation_clips
+from genie_lite.data.loading.loader import validation_clips
 from genie_lite.data.shards.shards import Sample, ShardSet
 from genie_lite.envs.games import game_of
 from genie_lite.errors import UserError
@@ -38,7 +36,7 @@ from genie_lite.evals.rollout import HORIZONS, continue_clips, score_rollout
 from genie_lite.evals.score import BLIND, Plays, play_policy, score_policies
 from genie_lite.evals.transitions import Transitions, label_transitions
 from genie_lite.evals.tree import to_tree
-from genie_lite.latents.table import read_latents
+from genie_lite.evals.untrained import CALIBRATION_SHOTS, with_random_weights
 from genie_lite.models.lam import LatentActionModel, load_lam
 from genie_lite.models.sampling import SamplingConfig
 from genie_lite.models.world import World
@@ -60,7 +58,6 @@ CONTROL_T = 4
 # At least, of worlds that are measured: one per code of most alphabets, and enough for a CPU.
 STREAMS_TOGETHER = 8
 PROBE_SHOTS = 128  # shots of a split that the probe reads
-CALIBRATION_SHOTS = 32  # training shots that set the bottleneck's statistics of the untrained baseline
 
 
 @dataclass(frozen=True)
@@ -152,16 +149,17 @@ def measure_codes(
     )
     if not len(train) or not len(test):
         return Findings(left_out=["The probe is left out: no held-out transition has a label."])
-    other = _untrained(lam, shards, recipe.seed, device)
+    other = with_random_weights(lam, islice(_spread(shards, "train"), CALIBRATION_SHOTS), recipe.seed, device)
     trained = Split(train, test)
     untrained = Split(
         *(label_transitions(other, _spread(shards, split), labels, device) for split in ("train", "test"))
     )
     if labels.kind == "continuous":
         held_out = read_adapted(recipe.folder / "adapt").held_out()
-        return Findings(sections=_probe_robot(trained, untrained, lam.num_codes, held_out).tree())
+        return Findings(sections=_probe_robot(trained, untrained, lam, held_out).tree())
     others = {"supervised": _supervised(recipe, shards, labels, lam, test, device, progress)}
-    score = probe_discrete(trained, untrained, lam.num_codes, labels.num_actions, others)
+    tokens = lam.quantizer.num_tokens
+    score = probe_discrete(trained, untrained, lam.num_codes, labels.num_actions, others, num_tokens=tokens)
     table = agreement(test.code, test.action, lam.num_codes, labels.names)
     return Findings(sections=score.tree() | {"code_action": to_tree(table)})
 
@@ -231,21 +229,6 @@ def _spread(shards: ShardSet, split: str) -> Iterator[Sample]:
     return islice(shards.samples(split), 0, None, every)
 
 
-@torch.inference_mode()
-def _untrained(lam: LatentActionModel, shards: ShardSet, seed: int, device: str) -> LatentActionModel:
-    """The same network with random weights; only the statistics of its bottleneck are those of the video.
-
-    Without them all its rows would fall to one code, and the baseline would be beaten by anything.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = LatentActionModel(lam.config).to(device).eval()
-    model.quantizer.standardize.train()
-    for sample in islice(_spread(shards, "train"), CALIBRATION_SHOTS):
-        model.encode(to_frames(sample.frames()[None]).to(device))
-    return model.eval()
-
-
 def _supervised(
     recipe: Recipe,
     shards: ShardSet,
@@ -262,24 +245,16 @@ def _supervised(
         sum(shards.num_samples(split) for split in splits),
         partial(progress, "frames"),
     )
-    latents = read_latents(recipe.folder / "latents")
+    known = labels.locate(footage.source, footage.frame_index) >= 0
     # A ceiling for all held-out play, so it learns from all play, not from the demonstrations alone.
-    config = recipe.adapt.model_copy(update={"demonstrations": "*"})
-    material = gather(footage, latents, lam.num_codes, labels, config, recipe.seed)
-    known = np.flatnonzero(material.train & material.known)
-    model = train_idm(
-        lam.config,
-        footage,
-        Examples(material.rows[known], material.target[known]),
-        material.actions,
-        recipe.adapt.idm,
-        Setting(recipe.seed, device, progress, "supervised inverse model"),
-    )
-    rows = join(footage.source, footage.frame_index, test.episode, test.frame_index)
-    return infer(model, footage, rows, recipe.adapt.idm.context).argmax(dim=1).numpy()
+    train = np.flatnonzero(footage.has_next & known & (footage.split == "train"))
+    wanted = join(footage.source, footage.frame_index, test.episode, test.frame_index)
+    setting = Setting(recipe.seed, device, progress, "supervised inverse model")
+    answer = read_supervised(lam.config, footage, labels, train, wanted, recipe.adapt.idm, setting)
+    return answer.argmax(dim=1).numpy()
 
 
-def _probe_robot(trained: Split, untrained: Split, num_codes: int, held_out: HeldOut) -> ProbeScore:
+def _probe_robot(trained: Split, untrained: Split, lam: LatentActionModel, held_out: HeldOut) -> ProbeScore:
     """Score on the transitions for which the arms of `adapt` have predictions."""
     test = trained.test
     where = join(held_out.source, held_out.frame_index, test.episode, test.frame_index)
@@ -289,7 +264,10 @@ def _probe_robot(trained: Split, untrained: Split, num_codes: int, held_out: Hel
     }
     ours, other = (Split(split.train, _select(split.test, kept)) for split in (trained, untrained))
     given_last = [ROBOT_ARMS[arm] for arm in CHANGE_ARMS]
-    return probe_continuous(ours, other, num_codes, held_out.groups, others, given_last)
+    tokens = lam.quantizer.num_tokens
+    return probe_continuous(
+        ours, other, lam.num_codes, held_out.groups, others, given_last, num_tokens=tokens
+    )
 
 
 def _best(plays: Sequence[Plays]) -> Plays:

@@ -27,6 +27,7 @@ from genie_lite.data.shards.shards import ShardSet
 from genie_lite.errors import UserError
 from genie_lite.files import read_json, write_bytes
 from genie_lite.folder import ingest_config_of, recipe_of, shards_of
+from genie_lite.models.heads import copy_heads
 from genie_lite.recipe import Recipe
 from genie_lite.train.config import STAGES
 
@@ -64,6 +65,7 @@ def export(run: Path, out: Path) -> dict[str, Any]:
     for stage, artifact in artifacts.items():
         parents = {name: hashes[name] for name in artifact.parents}
         hashes[stage] = write_copy(out / stage, artifact, _rounded(artifact), text, parents).sha256
+    copy_heads(run / "lam", out / "lam")
     write_bytes(out / "recipe.yaml", text.encode())
     for number, frame in enumerate(_starts(shards)):
         write_bytes(out / STARTS_FOLDER / f"{number}.png", frame)

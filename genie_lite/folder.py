@@ -16,9 +16,11 @@ The recipe that a run keeps names its sources so that they are found from any di
 relative to the run where they lie inside of it, so that it can be moved with them.
 """
 
+import fnmatch
 import json
 import os
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,12 +29,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from genie_lite.adapt.adapt import read_adapted
-from genie_lite.adapt.material import fingerprint
 from genie_lite.artifact import read_artifact
 from genie_lite.config import Config, change, dump, parse
 from genie_lite.data.cutting.segment import IngestConfig
-from genie_lite.data.labels import Labels, join_labels, read_labels
+from genie_lite.data.distract.shards import CONFIG_KEY
+from genie_lite.data.labels import Labels, fingerprint, join_labels, read_labels
 from genie_lite.data.loading.mixture import Corpora, Corpus
+from genie_lite.data.loading.weight import MaskWeight
 from genie_lite.data.shards.index import INDEX_FILE
 from genie_lite.data.shards.shards import ShardSet
 from genie_lite.data.shards.token_shards import TokenShards
@@ -45,6 +48,7 @@ from genie_lite.errors import UserError
 from genie_lite.files import read_json, write_bytes, write_json
 from genie_lite.progress import say
 from genie_lite.recipe import Recipe, load_recipe
+from genie_lite.train.config import StageName
 
 COMMANDS_VARIABLE = "GENIE_LITE_ALLOW_COMMANDS"
 _trusted: set[Path] = set()  # runs whose recipe the user has given to this process
@@ -139,12 +143,17 @@ def shards_of(recipe: Recipe, *, verify: bool = False) -> ShardSet:
     )
 
 
-def corpora_of(recipe: Recipe, *, tokens: bool) -> Corpora[ShardSet] | Corpora[ShardSet | TokenShards]:
+def corpora_of(
+    recipe: Recipe, stage: StageName
+) -> Corpora[ShardSet] | Corpora[TokenShards] | Corpora[ShardSet | TokenShards]:
     """What a stage of a run is trained on, whole and verified: the run's own shards and those that are mixed in.
+
+    A latent action model that learns from pairs so many seconds apart (`lam.model.pair_s`) takes shards of any rate;
+    then the others, whose windows count in frames, leave those of other rates than the run's out, with a warning.
 
     Args:
         recipe: of the run.
-        tokens: take token shards where the recipe names them.
+        stage: which; dynamics takes token shards where the recipe names them.
 
     Raises:
         UserError: one of them is not there, damaged beyond use, or has other frames.
@@ -152,7 +161,7 @@ def corpora_of(recipe: Recipe, *, tokens: bool) -> Corpora[ShardSet] | Corpora[S
 
     def opened(place: Callable[[], ShardSet], token_place: str | None) -> ShardSet | TokenShards:
         video = place()
-        if not tokens or token_place is None:
+        if stage != "dynamics" or token_place is None:
             return video
         found = TokenShards.open(
             token_place, run=recipe.folder, strict=recipe.data.strict, allow_commands=True
@@ -169,7 +178,16 @@ def corpora_of(recipe: Recipe, *, tokens: bool) -> Corpora[ShardSet] | Corpora[S
         )
         for each in data.mix
     ]
-    return Corpora((own, *others))
+    if stage == "lam" or recipe.lam.model.pair_s is None:
+        return Corpora((own, *others))
+    alike = [each for each in others if each.shards.rate_hz == own.shards.rate_hz]
+    if left_out := [each.shards.place for each in others if each not in alike]:
+        warnings.warn(
+            f"{stage}: trained without {', '.join(left_out)}, which have other than {own.shards.rate_hz:g} frames per "
+            "second; the latent action model learns from them",
+            stacklevel=2,
+        )
+    return Corpora((own, *alike))
 
 
 def given_shards(recipe: Recipe) -> Path | str | None:
@@ -184,7 +202,8 @@ def given_shards(recipe: Recipe) -> Path | str | None:
 
 def ingest_config_of(shards: ShardSet) -> IngestConfig:
     """The settings that shards were made with."""
-    return parse(shards.config, IngestConfig, str(shards.folder / INDEX_FILE))
+    own = {name: value for name, value in shards.config.items() if name != CONFIG_KEY}
+    return parse(own, IngestConfig, str(shards.folder / INDEX_FILE))
 
 
 def frames_of(recipe: Recipe) -> IngestConfig:
@@ -214,12 +233,46 @@ def count_sources(shards: ShardSet) -> dict[str, int]:
 
 
 def has_labels(recipe: Recipe) -> bool:
-    """Whether a run has true actions from anywhere.
+    """Whether a run has true actions from anywhere that a policy can be made of: those of one robot, or of a game.
 
     Raises:
         UserError: the run has used labels of a source that is missing.
     """
-    return bool(_label_paths(recipe))
+    paths = _label_paths(recipe)
+    if recipe.labels is None and recipe.record is None and len(paths) > 1:
+        found = _robot_labels(recipe, paths)
+        if len({(each.kind, each.names) for each in found}) > 1:
+            warnings.warn(
+                f"{len(paths)} robots with different actions are among the sources, so no policy is made; "
+                "name the one to make it for: labels.source=DATASET",
+                stacklevel=2,
+            )
+            return False
+    return bool(paths)
+
+
+def labels_in_training(recipe: Recipe) -> list[Labels]:
+    """Labels that the latent action model may be shown (`lam.labels`), of every robot among the sources.
+
+    Only those of demonstrations, as in `adapt`, so that the same budget buys the same labels.
+
+    Raises:
+        UserError: a place holds none.
+    """
+    return [_demonstrated(each, recipe.adapt.demonstrations) for each in _all_labels(recipe)]
+
+
+def _demonstrated(labels: Labels, pattern: str) -> Labels:
+    return labels.of(fnmatch.filter(labels.episodes, pattern))
+
+
+def _all_labels(recipe: Recipe) -> list[Labels]:
+    if recipe.record is not None:
+        return [labels_of(recipe)]
+    robots = [Path(source) for source in _named_sources(recipe) if lerobot.is_lerobot(Path(source))]
+    found = _robot_labels(recipe, robots) if robots else []
+    given = [] if recipe.labels is None else [Path(each) for each in _label_paths(recipe)]
+    return found + [labels_at(path) for path in given if path not in robots]
 
 
 def labels_of(recipe: Recipe) -> Labels:
@@ -229,9 +282,12 @@ def labels_of(recipe: Recipe) -> Labels:
         UserError: a place holds none, or the places do not fit together.
     """
     paths = _label_paths(recipe)
-    if recipe.labels is None and recipe.record is None:
-        return join_labels(_robot_labels(recipe, paths))
-    return join_labels([labels_at(path) for path in paths])
+    named = _named_sources(recipe)
+    robots = [
+        path for path in paths if lerobot.is_lerobot(path) and str(path) in named
+    ]  # ingest has named those
+    others = [labels_at(path) for path in paths if path not in robots]
+    return join_labels([*(_robot_labels(recipe, robots) if robots else []), *others])
 
 
 def labels_at(path: Path) -> Labels:
@@ -344,8 +400,13 @@ def _with_sources(recipe: Recipe, rename: Callable[[str], str]) -> Recipe:
 
     data = section(recipe.data, "source", "test_source", "tokens")
     mix = [section(each, "source", "tokens") for each in data.mix]
-    labels = recipe.labels and section(recipe.labels, "source", "test_source")
-    return recipe.model_copy(update={"data": data.model_copy(update={"mix": mix}), "labels": labels})
+    changes: dict[str, Any] = {
+        "data": data.model_copy(update={"mix": mix}),
+        "labels": recipe.labels and section(recipe.labels, "source", "test_source"),
+    }
+    if isinstance(weight := recipe.lam.pixel_weight, MaskWeight):
+        changes["lam"] = recipe.lam.model_copy(update={"pixel_weight": section(weight, "masks")})
+    return recipe.model_copy(update=changes)
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

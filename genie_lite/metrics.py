@@ -50,6 +50,43 @@ def perplexity(index: Int[Tensor, "*rows"], num_codes: int) -> float:
     return float(torch.exp(-(share * share.clamp_min(1e-12).log()).sum()))
 
 
+def active_units(mean: Float[Tensor, "*rows d"], at_least: float = 0.01) -> int:
+    """Channels whose mean varies from row to row by a variance above `at_least`; 0 when all rows are alike.
+
+    Source: Burda et al., arXiv:1509.00519, section 4.2.
+    """
+    return int((_flat(mean).var(dim=0, unbiased=False) > at_least).sum())
+
+
+def kl_per_dim_nats(mean: Float[Tensor, "*rows d"], spread: Float[Tensor, "*rows d"]) -> Float[Tensor, " d"]:
+    """Divergence of normals from the standard normal in nats, per channel, mean over the rows; 0 when they are it.
+
+    Args:
+        mean: of the normals.
+        spread: their standard deviations.
+    """
+    mean, var = _flat(mean), _flat(spread).square()
+    return 0.5 * (mean.square() + var - 1 - var.log()).mean(dim=0)
+
+
+def effective_rank(vector: Float[Tensor, "*rows d"]) -> float:
+    """How many equally wide directions vary as much: d when all do alike, 1 on a line, 0 when all rows are alike.
+
+    Source: Roy and Vetterli 2007. Differs: of the covariance's eigenvalues, which are shares of the variance.
+    """
+    flat = _flat(vector)
+    width = torch.linalg.eigvalsh((flat - flat.mean(dim=0)).T.cov(correction=0).reshape(len(flat.T), -1))
+    total = float(width.sum())
+    if total < 1e-9:
+        return 0.0
+    share = (width / total).clamp_min(1e-12)
+    return float(torch.exp(-(share * share.log()).sum()))
+
+
+def _flat(rows: Tensor) -> Tensor:
+    return rows.detach().reshape(-1, rows.shape[-1]).double()
+
+
 def _share(index: Tensor, num_codes: int) -> Tensor:
     count = torch.bincount(index.reshape(-1).long(), minlength=num_codes).double()
     return count / count.sum().clamp_min(1)

@@ -19,13 +19,14 @@ import torch
 from genie_lite import evaluation, steer
 from genie_lite.adapt.adapt import ARMS, Arm, adapt_shards
 from genie_lite.adapt.config import AdaptConfig
-from genie_lite.adapt.material import fingerprint
 from genie_lite.artifact import is_finished, read_artifact
 from genie_lite.config import dump, override, parse
 from genie_lite.data.cutting.segment import IngestConfig
+from genie_lite.data.distract.distractor import DistractConfig, Kind
+from genie_lite.data.distract.shards import distract_shards
 from genie_lite.data.ingest.ingest import ingest as ingest_videos
 from genie_lite.data.ingest.workers import POOL, Share, Workers
-from genie_lite.data.labels import Labels
+from genie_lite.data.labels import Labels, fingerprint
 from genie_lite.data.quality.training import train_quality
 from genie_lite.data.report.report import write_data_report
 from genie_lite.data.shards.index import INDEX_FILE
@@ -41,6 +42,7 @@ from genie_lite.errors import UserError
 from genie_lite.evals.report import write_report
 from genie_lite.export import STARTS_FOLDER
 from genie_lite.export import export as export_models
+from genie_lite.extraction import processes_for
 from genie_lite.files import sha256_of, write_json
 from genie_lite.folder import (
     LABELS_FILE,
@@ -52,6 +54,7 @@ from genie_lite.folder import (
     has_labels,
     keep_recipe,
     labels_at,
+    labels_in_training,
     labels_of,
     recipe_of,
     seconds_of,
@@ -67,7 +70,7 @@ from genie_lite.progress import bar, bars, say
 from genie_lite.recipe import Recipe, load_recipe
 from genie_lite.replay import read_replay, verify, weights_of, write_replay
 from genie_lite.replay import record as record_replay
-from genie_lite.train.config import StageConfig, StageName
+from genie_lite.train.config import LAMStage, StageConfig, StageName
 from genie_lite.train.fit import check_trained, fit, origin_of
 from genie_lite.train.rank import is_main_process, leave_group, num_started
 from genie_lite.train.tokens import tokenize as write_tokens
@@ -75,8 +78,6 @@ from genie_lite.train.tokens import tokenize as write_tokens
 TRAINED: tuple[StageName, ...] = get_args(StageName)
 LARGEST_GROUP = 64  # streams that a replay of anybody may ask to be computed together
 WAIT_S = 1.0  # between two looks at whether the main process has made the data
-# Every transition of a video that codes are asked for is of interest.
-NOTHING_LEFT_OUT = {"min_motion": 0.0, "near_duplicates": False, "quality": None}
 NO_LABELS = "No labels were given: what the codes mean, and policies made from them, are left out."
 
 
@@ -217,6 +218,17 @@ def data_quality(
     return {"labels": about["labels"], "cross_validation": about["cross_validation"], "out": str(out)}
 
 
+def data_distract(
+    shards: str, out: Path, kind: Kind, strength: int, backgrounds: str | None, seed: int
+) -> dict[str, Any]:
+    """Write shards again with something that moves and that nobody acts on; see `data.distract`."""
+    others = None if backgrounds is None else ShardSet.open(backgrounds, allow_commands=True)
+    config = DistractConfig(kind=kind, strength=strength, seed=seed)
+    with bar("distract") as show:
+        summary = distract_shards(ShardSet.open(shards, allow_commands=True), out, config, others, show)
+    return dataclasses.asdict(summary) | {"out": str(out)}
+
+
 def train_stage(recipe: Recipe, name: StageName) -> dict[str, Any] | None:
     """One training stage. The data it needs is made first; the stages it builds on must be finished.
 
@@ -235,25 +247,6 @@ def _folder(shards: str) -> Path:
             f"{shards}: is an address; expected a folder, so copy the shards with their manifest first"
         )
     return path
-
-
-def extract(run: Path, source: str, out: Path) -> dict[str, Any]:
-    """Write the latent action of every transition of some videos, with the latent action model of a run.
-
-    Videos are brought to the run's size and rate first, into `out/shards`; finished shards, in a folder or behind a
-    URL, are taken as they are.
-    """
-    recipe = recipe_of(run)
-    read_artifact(run / "lam", "lam")  # before hours of ingest
-    if path_of(source) is None or (Path(source) / INDEX_FILE).is_file():
-        shards = ShardSet.open(source, allow_commands=True)
-    else:
-        config = frames_of(recipe).model_copy(update={"test_share": 0.0} | NOTHING_LEFT_OUT)
-        with bar("ingest") as show:
-            ingest_videos([source], out / "shards", config, progress=show)
-        shards = ShardSet.open(out / "shards")
-    manifest = _extract(recipe, shards, out)
-    return {**manifest["counts"], **manifest["quality"], "out": str(out)}
 
 
 def adapt(run: Path, labels: Path, budget: int | None, out: Path) -> dict[str, Any]:
@@ -470,11 +463,16 @@ def _prepare(recipe: Recipe) -> None:
         _ingest_own(recipe)
     else:
         _await_shards(recipe)
-    video = corpora_of(recipe, tokens=False)
+    # Opened once: what is found damaged is told once.
+    video = corpora_of(recipe, "lam")
+    same = ("lam",) if recipe.lam.model.pair_s else ("tokenizer", "lam")
     for name in TRAINED:
         config, _ = _training_of(recipe, name)
-        data = corpora_of(recipe, tokens=True) if name == "dynamics" else video
-        check_trained(recipe.folder / name, origin_of(config, data, recipe.seed))
+        data = video if name in same else corpora_of(recipe, name)
+        if name != "lam" or recipe.lam.model.pair_s is None:
+            data.expect_one_rate()
+        origin = origin_of(config, data, recipe.seed, _labels_for(recipe, config))
+        check_trained(recipe.folder / name, origin)
     if is_main_process():
         keep_recipe(recipe)
 
@@ -540,13 +538,14 @@ def _train(recipe: Recipe, name: StageName) -> dict[str, Any]:
     artifact = fit(
         name,
         config,
-        corpora_of(recipe, tokens=name == "dynamics"),
+        corpora_of(recipe, name),
         recipe.folder,
         seed=recipe.seed,
         wandb=recipe.wandb,
         trainer=trainer,
         recipe_text=dump(recipe),
         strict=recipe.data.strict,
+        labels=_labels_for(recipe, config),
     )
     if is_main_process() and was_finished:
         say(f"{name}: finished before")
@@ -557,6 +556,11 @@ def _train(recipe: Recipe, name: StageName) -> dict[str, Any]:
         "seconds": artifact.seconds,
         "metrics": artifact.metrics,
     }
+
+
+def _labels_for(recipe: Recipe, config: StageConfig) -> list[Labels]:
+    """True actions, for a latent action model that is shown some; any other stage never opens them."""
+    return labels_in_training(recipe) if isinstance(config, LAMStage) and config.uses_labels else []
 
 
 def _training_of(recipe: Recipe, name: StageName) -> tuple[StageConfig, dict[str, Any]]:
@@ -572,27 +576,20 @@ def _training_of(recipe: Recipe, name: StageName) -> tuple[StageConfig, dict[str
 
 def _extract_own(recipe: Recipe) -> None:
     """The latent actions of a run's own transitions, made if they are missing or stale."""
-    out = recipe.folder / "latents"
-    with stage(recipe.folder, "extract", out / "manifest.json"):
-        _extract(recipe, shards_of(recipe), out)
-
-
-def _extract(recipe: Recipe, shards: ShardSet, out: Path) -> dict[str, Any]:
-    folder = recipe.folder / "lam"
-    lam, lam_sha = load_lam(folder).to(_device()), read_artifact(folder, "lam").sha256
-    if shards.frame_hw != lam.config.frame_hw:
-        raise UserError(
-            f"{shards.folder}: frames of {shards.frame_hw} pixels, the run's latent action model reads "
-            f"{lam.config.frame_hw}; name the videos instead of the shards"
+    out, folder = recipe.folder / "latents", recipe.folder / "lam"
+    with stage(recipe.folder, "extract", out / "manifest.json"), bar("extract") as show:
+        lam, shards = load_lam(folder).to(_device()), shards_of(recipe)
+        # Of the world's own steps, whatever distances the model knows.
+        window_s, sha256 = 1 / shards.rate_hz, read_artifact(folder, "lam").sha256
+        extract_latents(
+            lam,
+            shards,
+            out,
+            lam_sha=sha256,
+            window_s=window_s,
+            workers=processes_for(shards),
+            progress=show,
         )
-    rate_hz = frames_of(recipe).rate_hz
-    if shards.rate_hz != rate_hz:
-        raise UserError(
-            f"{shards.folder}: {shards.rate_hz:g} frames per second, the run's latent action model learnt from "
-            f"{rate_hz:g}; name the videos instead of the shards"
-        )
-    with bar("extract") as show:
-        return extract_latents(lam, shards, out, lam_sha=lam_sha, progress=show)
 
 
 def _adapt_own(recipe: Recipe) -> None:

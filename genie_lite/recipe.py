@@ -18,6 +18,8 @@ from genie_lite.envs.record import RecordConfig, check_levels
 from genie_lite.models.sampling import SamplingConfig
 from genie_lite.train.config import DynamicsStage, LAMStage, TokenizerStage
 
+SLACK_S = 1e-6  # 0.1 s are one frame at 10 frames per second, however either is rounded
+
 
 class RecordSection(RecordConfig):
     """Game play to record before anything else: what to train on, and in the same manner what is held out."""
@@ -69,8 +71,8 @@ class DataSection(Config):
 class LabelSection(Config):
     """Where the true actions are: `labels.parquet`, its folder, or a LeRobot dataset. Kept apart from the video.
 
-    Only `adapt` (within its budget), the probe and the oracle open them. `test_source` holds those of
-    `data.test_source`. Not needed for a recording or a LeRobot dataset, which bring their own.
+    Only `adapt` and `lam.labels` (each within its budget), the probe and the oracle open them. `test_source` holds
+    those of `data.test_source`. Not needed for a recording or a LeRobot dataset, which bring their own.
     """
 
     source: str
@@ -141,6 +143,17 @@ class Recipe(Config):
             )
         if self.record is not None and self.data.source is not None:
             raise ValueError("record and data.source are both given; keep one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _the_world_steps_as_its_codes_reach(self) -> "Recipe":
+        pair_s, step_s = self.lam.model.pair_s, 1 / self.data.ingest.rate_hz
+        if pair_s is not None and not pair_s[0] - SLACK_S <= step_s <= pair_s[1] + SLACK_S:
+            raise ValueError(
+                f"lam.model.pair_s is [{pair_s[0]:g}, {pair_s[1]:g}], but a step of the world is {step_s:.3g} s "
+                f"(data.ingest.rate_hz {self.data.ingest.rate_hz:g}); make that one of the distances that codes are "
+                "learnt from"
+            )
         return self
 
     @model_validator(mode="after")

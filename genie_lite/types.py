@@ -28,7 +28,8 @@ class Quantized:
     tokens: the m choices that `index` is made of.
     vector: what later layers read; gradients pass straight through where it is quantized.
     embedding: the vector before quantization or noise, same shape as `vector`.
-    spread: standard deviation of the noise that `vector` is drawn with around `embedding`; None without noise.
+    spread: standard deviation of the noise that `vector` is drawn with around `embedding` in training, and that there
+        would be in evaluation, where `vector` is `embedding`; None for bottlenecks without noise.
     commitment: what pulls embeddings to codes, 0 for bottlenecks that have no such loss.
     kl: divergence from the prior in nats per vector, mean over the rows; 0 for bottlenecks without a prior.
     """

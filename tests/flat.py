@@ -49,8 +49,10 @@ class FlatTokens(TokenShards):
         return MappedShard(np.arange(begin, begin + shard.frames, dtype=np.uint16), rows, rows)
 
 
-def flat_video(lengths: Lengths, name: str = "train", kind: type[FlatSet] = FlatSet) -> FlatSet:
-    return kind(Path(name), {"size_px": 1, "rate_hz": 10.0}, f"of {name}", _shards(lengths, name))
+def flat_video(
+    lengths: Lengths, name: str = "train", kind: type[FlatSet] = FlatSet, rate_hz: float = 10.0
+) -> FlatSet:
+    return kind(Path(name), {"size_px": 1, "rate_hz": rate_hz}, f"of {name}", _shards(lengths, name))
 
 
 def flat_tokens(lengths: Lengths, name: str = "train", first: int = 0) -> FlatTokens:

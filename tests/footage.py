@@ -33,7 +33,9 @@ def footage(
     )
 
 
-def write_shards(folder: Path, splits: tuple[str, ...], lengths: tuple[int, ...] = (9, 7)) -> ShardSet:
+def write_shards(
+    folder: Path, splits: tuple[str, ...], lengths: tuple[int, ...] = (9, 7), rate_hz: float = 10.0
+) -> ShardSet:
     """One shard per entry of `splits`, each with one shot per length: a square that moves at random.
 
     Shots are called `train-0-0.mp4` (split, shard, shot); frame k of a shot is native frame 3 k of 30 Hz.
@@ -45,7 +47,7 @@ def write_shards(folder: Path, splits: tuple[str, ...], lengths: tuple[int, ...]
             for part, length in enumerate(lengths):
                 writer.add(_sample(f"{split}-{number}-{part}", split, length))
             shards.append(writer.close())
-    write_json(folder / "shards.json", index_of(shards, {"size_px": 16, "rate_hz": 10.0}))
+    write_json(folder / "shards.json", index_of(shards, {"size_px": 16, "rate_hz": rate_hz}))
     return ShardSet.open(folder)
 
 

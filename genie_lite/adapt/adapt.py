@@ -40,14 +40,14 @@ from genie_lite.adapt.continuous import HeldOut, RobotArms, decode_arms, read_he
 from genie_lite.adapt.footage import Footage, load_footage
 from genie_lite.adapt.idm import infer, train_idm
 from genie_lite.adapt.mapping import DictionaryMapping, Fitted, choose, fit_mapping, save_mapping
-from genie_lite.adapt.material import Material, fingerprint, gather
+from genie_lite.adapt.material import Material, gather
 from genie_lite.adapt.policy import Policy, fit_policy, read_policy_card, save_policy
 from genie_lite.adapt.setting import Progress, Setting
 from genie_lite.adapt.stopping import Stop
 from genie_lite.adapt.supervised import Examples, Kind
 from genie_lite.card import read_card
 from genie_lite.config import parse
-from genie_lite.data.labels import ACTION, Labels
+from genie_lite.data.labels import ACTION, Labels, fingerprint
 from genie_lite.data.shards.shards import ShardSet
 from genie_lite.errors import UserError
 from genie_lite.files import write_json

@@ -22,6 +22,7 @@ from typing import Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from jaxtyping import Float, Int
 from pydantic import Field
 from safetensors.torch import save
@@ -35,6 +36,9 @@ from genie_lite.latents.table import Latents
 
 MappingKind = Literal["dictionary", "mlp", "ridge"]
 FULL_BATCH = 1024  # labels; a few hundred are one batch, many are drawn from
+MOST_COLUMNS = (
+    256  # one-hot columns of a token; of larger alphabets few labels say nothing, and embeddings tell them
+)
 CHECK_EVERY = 10  # steps between looks at the held-out fold
 RIDGE_STRENGTHS = tuple(float(10.0**power) for power in range(-2, 6))
 
@@ -59,7 +63,8 @@ class MappingInput:
     """What a mapping may look at, one row per transition.
 
     code: index of the latent action. context: embeddings from `before` to `after` the transition, side by
-    side (zero beyond the ends of the shot), and the code once more as one-hot.
+    side (zero beyond the ends of the shot), and each token of the code once more as one-hot, unless its alphabet
+    is larger than 256.
     """
 
     code: Int[Tensor, " rows"]
@@ -84,7 +89,17 @@ def mapping_input(latents: Latents, num_codes: int, before: int, after: int) -> 
         other = (place + shift).clamp(0, max(len(code) - 1, 0))
         same_shot = (shot[other] == shot) & (other == place + shift)
         context.append(embedding[other] * same_shot[:, None])
-    return MappingInput(code, torch.cat([*context, F.one_hot(code, num_codes).float()], dim=1))
+    return MappingInput(code, torch.cat([*context, _one_hot(latents, num_codes)], dim=1))
+
+
+def _one_hot(latents: Latents, num_codes: int) -> Float[Tensor, "rows columns"]:
+    tokens = torch.from_numpy(latents.tokens).long()
+    num_tokens = tokens.shape[1]
+    alphabet = round(num_codes ** (1 / num_tokens))
+    assert alphabet**num_tokens == num_codes, "every token has the same alphabet"
+    if alphabet > MOST_COLUMNS:
+        return torch.zeros(len(tokens), 0)
+    return rearrange(F.one_hot(tokens, alphabet).float(), "rows m codes -> rows (m codes)")
 
 
 class DictionaryMapping(nn.Module):

@@ -7,7 +7,6 @@ not say what else was before frame k + 1, so there a transition is one frame of 
 """
 
 import fnmatch
-import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -112,10 +111,12 @@ def _expect_single_frames(labelled: Latents) -> None:
     if len(longer):
         row = longer[0]
         first, span = labelled.frame_index[row], labelled.horizon_frames[row]
+        rate_hz = span / labelled.dt_s[row]
         raise UserError(
             f"labels: {len(longer)} of {len(labelled)} labelled transitions span more than one frame of their "
             f"video, such as frames {first} to {first + span} of {labelled.source[row]}; expected one choice per "
-            f"transition: ingest at the video's own rate, rate_hz={span / labelled.dt_s[row]:g}"
+            f"transition: ingest at the video's own rate, rate_hz={rate_hz:g}, and extract with a window of one "
+            f"frame, window_s={1 / rate_hz:.4g}"
         )
 
 
@@ -128,15 +129,6 @@ def _demonstrated(source: np.ndarray, pattern: str) -> np.ndarray:
             f"adapt.demonstrations: '{pattern}' matches none of the {len(names)} sources, such as {_first(source)!r}"
         )
     return np.isin(source, chosen)
-
-
-def fingerprint(labels: Labels) -> str:
-    """SHA-256 of the content of some labels."""
-    digest = hashlib.sha256(repr((labels.kind, labels.names, labels.action.shape)).encode())
-    for column in (labels.frame_index, np.ascontiguousarray(labels.action)):
-        digest.update(column.tobytes())
-    digest.update("\n".join(labels.sources.tolist()).encode())
-    return digest.hexdigest()
 
 
 def _targets(labels: Labels, label_of: np.ndarray) -> Tensor:

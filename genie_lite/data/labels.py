@@ -5,9 +5,10 @@
 
 `source` is the name of the video file relative to the folder that was ingested, `frame_index` counts the
 frames of that file, from 0. The action of row k is the one that led from frame k to frame k + 1.
-Only `adapt`, the probe and the oracle open such a file; training on video never does.
+Only `adapt`, the probe and the oracle open such a file, and training on video where `lam.labels` asks for it.
 """
 
+import hashlib
 import io
 import json
 import warnings
@@ -240,6 +241,15 @@ def join_labels(parts: Sequence[Labels]) -> Labels:
         first.names,
         f"labels of {len(parts)} places" if len(parts) > 1 else "labels",
     )
+
+
+def fingerprint(labels: Labels) -> str:
+    """SHA-256 of the content of some labels."""
+    digest = hashlib.sha256(repr((labels.kind, labels.names, labels.action.shape)).encode())
+    for column in (labels.frame_index, np.ascontiguousarray(labels.action)):
+        digest.update(column.tobytes())
+    digest.update("\n".join(labels.sources.tolist()).encode())
+    return digest.hexdigest()
 
 
 def _about(table: pa.Table) -> dict[str, Any]:

@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from genie_lite.data.loading.loader import Clip
 from genie_lite.errors import UserError
+from genie_lite.evals.drive import drive
 from genie_lite.evals.pictures import animation_webp, sheet_webp, strip_png, tile, to_uint8
 from genie_lite.files import read_json, write_bytes, write_json
 from genie_lite.models.lam import LatentActionModel
@@ -169,21 +170,13 @@ def _films(
     films = []
     for code in codes:
         held = torch.full((1, num_frames), code, device=prompt.device)
-        foretold = _lam_rollout(lam, prompt, held) if world is None else world.rollout(prompt, held, seed)
+        foretold = (
+            drive(lam, prompt, lam.code_vectors()[held])
+            if world is None
+            else world.rollout(prompt, held, seed)
+        )
         films.append(torch.cat([prompt[:, -1:], foretold], dim=1)[0])
     return to_uint8(torch.stack(films))
-
-
-def _lam_rollout(
-    lam: LatentActionModel, prompt: Float[Tensor, "b t c h w"], codes: Int[Tensor, "b k"]
-) -> Float[Tensor, "b k c h w"]:
-    """Feed the decoder its own predictions; the prompt's own transitions get their inferred codes."""
-    vectors, frames = lam.encode(prompt).vector if prompt.shape[1] > 1 else None, prompt
-    for code in codes.unbind(dim=1):
-        new = lam.code_vectors()[code][:, None]
-        vectors = new if vectors is None else torch.cat([vectors, new], dim=1)
-        frames = torch.cat([frames, lam.decode(frames, vectors)[:, -1:].clamp(0, 1)], dim=1)
-    return frames[:, prompt.shape[1] :]
 
 
 def _strip(tokenizer: VideoTokenizer, lam: LatentActionModel, frames: Tensor) -> dict[str, np.ndarray]:

@@ -12,6 +12,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from genie_lite.evals.charts import Line, Point, line_chart
+from genie_lite.evals.code_table import actions_of, code_table, share_of
 from genie_lite.evals.pictures import data_uri
 from genie_lite.evals.verdict import MINUS, judge, percent, signed
 
@@ -20,7 +21,6 @@ Tree = Mapping[str, Any]
 Curves = Mapping[str, Mapping[str, Mapping[str, Sequence[Point]]]]
 
 SHOWN_HZ = 6.0  # films play no faster than this, or the eye cannot compare them
-CLEAR = 2 / 3  # a code whose commonest action is rarer than this has its two commonest shown
 OURS, PLAIN, CEILING, RIVAL = range(4)  # colours of lines, see the style sheet
 COLOURS = {
     OURS: "ours",
@@ -158,7 +158,7 @@ def render(tree: Tree, gallery: Tree | None, pictures: Mapping[str, bytes], curv
         title=_title(tree),
         verdict=judge(tree),
         gallery=None if gallery is None else _pictures(tree, gallery, pictures),
-        matrix=_matrix(tree),
+        matrix=code_table(tree["code_action"]) if tree.get("code_action") else None,
         rollout=_rollout(tree),
         control=_control(tree),
         probes=_probes(tree),
@@ -243,37 +243,8 @@ def _caption(tree: Tree, code: int) -> dict[str, Any]:
     share = tree.get("lam", {}).get("share")
     table = tree.get("code_action")
     if table:
-        share = [sum(counts) / max(sum(map(sum, table["counts"])), 1) for counts in table["counts"]]
-    caption: dict[str, Any] = {"share": share[code] if share else None, "actions": []}
-    if table and sum(table["counts"][code]):
-        counts = table["counts"][code]
-        best = sorted(range(len(counts)), key=lambda place: -counts[place])
-        shares = [(table["action_names"][place], counts[place] / sum(counts)) for place in best]
-        caption["actions"] = shares[:1] if shares[0][1] >= CLEAR else shares[:2]
-    return caption
-
-
-def _matrix(tree: Tree) -> dict[str, Any] | None:
-    table = tree.get("code_action")
-    if not table:
-        return None
-    columns = [
-        place for place in range(len(table["action_names"])) if any(row[place] for row in table["counts"])
-    ]
-    total = sum(map(sum, table["counts"]))
-    return {
-        "actions": [table["action_names"][place] for place in columns],
-        "marginal": [sum(row[place] for row in table["counts"]) / total for place in columns],
-        "rows": [
-            {
-                "code": code,
-                "count": sum(row),
-                "share": sum(row) / total,
-                "cells": [{"count": row[place], "share": row[place] / max(sum(row), 1)} for place in columns],
-            }
-            for code, row in enumerate(table["counts"])
-        ],
-    }
+        return {"share": share_of(table, code), "actions": actions_of(table, code)}
+    return {"share": share[code] if share else None, "actions": []}
 
 
 def _rollout(tree: Tree) -> dict[str, Any] | None:

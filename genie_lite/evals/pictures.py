@@ -30,9 +30,17 @@ def strip_png(frames: np.ndarray) -> bytes:
     return _encode(Image.fromarray(rearrange(spaced, "t h w c -> h (t w) c")), "PNG", optimize=True)
 
 
-def sheet_webp(frames: np.ndarray) -> bytes:
-    """Frames uint8 `t h w c` side by side as a lossless WebP; at most 16,383 pixels wide in all."""
-    return _encode(Image.fromarray(rearrange(frames, "t h w c -> h (t w) c")), "WEBP", lossless=True)
+def sheet_webp(frames: np.ndarray, quality: int | None = None) -> bytes:
+    """Frames uint8 `t h w c` side by side as a WebP; at most 16,383 pixels wide in all.
+
+    Args:
+        frames: of three channels, or of four, the last one of which is opacity.
+        quality: 0 to 100 of a lossy file, None for a lossless one.
+    """
+    image = Image.fromarray(rearrange(frames, "t h w c -> h (t w) c"))
+    return (
+        _encode(image, "WEBP", lossless=True) if quality is None else _encode(image, "WEBP", quality=quality)
+    )
 
 
 def animation_webp(frames: np.ndarray, rate_hz: float, zoom: int = 1) -> bytes:
@@ -62,7 +70,7 @@ def data_uri(data: bytes, suffix: str) -> str:
     return f"data:{MIME[suffix]};base64,{base64.b64encode(data).decode()}"
 
 
-def _encode(image: Image.Image, kind: str, **options: bool) -> bytes:
+def _encode(image: Image.Image, kind: str, **options: bool | int) -> bytes:
     file = io.BytesIO()
     image.save(file, kind, **options)
     return file.getvalue()

@@ -1,6 +1,6 @@
 """How much of the true action a latent action tells: small readers, split by episode, beside baselines.
 
-    code       one choice per transition      -> the commonest action of each code
+    code       one choice per transition      -> the commonest action of each code; a linear reader of its tokens
     embedding  the vector before quantizing   -> a linear softmax, or ridge regression
     majority   nothing (mean, if continuous)  -> what anyone gets without looking
     random_lam the same network, untrained    -> what its shape and size give for nothing
@@ -26,6 +26,7 @@ from genie_lite.evals.tree import to_tree
 from genie_lite.types import Interval
 
 EVERYTHING = "all"
+MOST_COLUMNS = 512  # one-hot columns of codes; those that are rarer in the training rows have none
 # (arm, baseline): the comparisons that decide, each a paired difference on the same episodes.
 COMPARED = (
     ("code", "majority"),
@@ -93,6 +94,7 @@ def probe_discrete(
     num_codes: int,
     num_actions: int,
     others: Mapping[str, np.ndarray] | None = None,
+    num_tokens: int = 1,
 ) -> ProbeScore:
     """Read discrete actions from codes and embeddings.
 
@@ -102,10 +104,11 @@ def probe_discrete(
         num_codes: size of the alphabet of codes.
         num_actions: number of actions.
         others: (test rows,) integer predictions by name, in the order of `trained.test`.
+        num_tokens: choices that a code is made of.
     """
-    handed = dict(others or {})
-    plain = _discrete_arms(trained, untrained, num_codes, num_actions, balanced=False) | handed
-    even = _discrete_arms(trained, untrained, num_codes, num_actions, balanced=True) | handed
+    handed, codes = dict(others or {}), (num_codes, num_tokens)
+    plain = _discrete_arms(trained, untrained, codes, num_actions, balanced=False) | handed
+    even = _discrete_arms(trained, untrained, codes, num_actions, balanced=True) | handed
     test, truth = trained.test, trained.test.action
     hits = {name: (guess == truth).astype(float) for name, guess in plain.items()}
     return ProbeScore(
@@ -127,6 +130,7 @@ def probe_continuous(
     groups: Mapping[str, Sequence[int]] | None = None,
     others: Mapping[str, np.ndarray] | None = None,
     given_last: Sequence[str] = (),
+    num_tokens: int = 1,
 ) -> ProbeScore:
     """Read continuous actions from codes and embeddings.
 
@@ -137,8 +141,9 @@ def probe_continuous(
         groups: name to components of the action, such as {"left arm": [0, 1, 2]}.
         others: (test rows, components) predictions by name, in the order of `trained.test`.
         given_last: those of `others` that were given the action before; they are scored by what they add.
+        num_tokens: choices that a code is made of.
     """
-    arms = _continuous_arms(trained, untrained, num_codes) | dict(others or {})
+    arms = _continuous_arms(trained, untrained, (num_codes, num_tokens)) | dict(others or {})
     truth, episode = trained.test.action.astype(np.float64), trained.test.episode
     scale = _spread(trained.train.action)
     parts = dict(groups or {}) | {EVERYTHING: range(truth.shape[1])}
@@ -174,11 +179,40 @@ def probe_continuous(
     )
 
 
+# --- codes as columns ------------------------------------------------------------------------------------
+
+
+def code_columns(
+    code: np.ndarray, unseen: np.ndarray, num_codes: int, num_tokens: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """One-hot columns for a linear reader: of each token, and of the code as a whole.
+
+    Of a large alphabet only the 512 commonest have a column, so that it costs no more than a small one.
+
+    Args:
+        code: (rows,), to learn from.
+        unseen: (others,), to be read.
+        num_codes: size of the alphabet of codes.
+        num_tokens: choices that each is made of; with one, there are the codes' columns alone.
+    """
+    alphabet = round(num_codes ** (1 / num_tokens))
+    places = [] if num_tokens == 1 else [alphabet**place for place in range(num_tokens)]
+    pairs = [(code, unseen), *((code // place % alphabet, unseen // place % alphabet) for place in places)]
+    columns = [_one_hot(*pair) for pair in pairs]
+    return np.concatenate([each[0] for each in columns], 1), np.concatenate([each[1] for each in columns], 1)
+
+
+def _one_hot(value: np.ndarray, unseen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    names, count = np.unique(value, return_counts=True)
+    kept = np.sort(names[np.argsort(-count, kind="stable")[:MOST_COLUMNS]])
+    return (value[:, None] == kept).astype(float), (unseen[:, None] == kept).astype(float)
+
+
 # --- readers of discrete actions -------------------------------------------------------------------------
 
 
 def _discrete_arms(
-    trained: Split, untrained: Split, num_codes: int, num_actions: int, *, balanced: bool
+    trained: Split, untrained: Split, codes: tuple[int, int], num_actions: int, *, balanced: bool
 ) -> dict[str, np.ndarray]:
     arms = {}
     for split, code_name, vector_name in (
@@ -187,12 +221,20 @@ def _discrete_arms(
     ):
         train, test = split.train, split.test
         weight = _row_weights(train.action, num_actions, balanced)
-        arms[code_name] = look_up(train.code, train.action, weight, num_codes, num_actions)[test.code]
+        arms[code_name] = _read_code(split, weight, codes, num_actions)
         arms[vector_name] = read_linear(train.embedding, train.action, weight, num_actions, test.embedding)
     commonest = int(np.bincount(trained.train.action, minlength=num_actions).argmax())
     arms["majority"] = np.full(len(trained.test), commonest)
     arms["hold_last"] = np.where(trained.test.follows, trained.test.before, commonest)
     return arms
+
+
+def _read_code(split: Split, weight: np.ndarray, codes: tuple[int, int], num_actions: int) -> np.ndarray:
+    train, test = split.train, split.test
+    if codes[1] == 1:
+        return look_up(train.code, train.action, weight, codes[0], num_actions)[test.code]
+    seen, unseen = code_columns(train.code, test.code, *codes)
+    return read_linear(seen, train.action, weight, num_actions, unseen)
 
 
 def _row_weights(action: np.ndarray, num_actions: int, balanced: bool) -> np.ndarray:
@@ -238,15 +280,15 @@ def read_linear(
 # --- readers of continuous actions -----------------------------------------------------------------------
 
 
-def _continuous_arms(trained: Split, untrained: Split, num_codes: int) -> dict[str, np.ndarray]:
+def _continuous_arms(trained: Split, untrained: Split, codes: tuple[int, int]) -> dict[str, np.ndarray]:
     arms = {}
     for split, code_name, vector_name in (
         (trained, "code", "embedding"),
         (untrained, "random_lam", "random_lam_embedding"),
     ):
         train, test = split.train, split.test
-        one_hot = np.eye(num_codes)
-        arms[code_name] = read_ridge(one_hot[train.code], train.action, one_hot[test.code])
+        seen, unseen = code_columns(train.code, test.code, *codes)
+        arms[code_name] = read_ridge(seen, train.action, unseen)
         arms[vector_name] = read_ridge(train.embedding, train.action, test.embedding)
     mean = trained.train.action.mean(axis=0, dtype=np.float64)
     arms["mean"] = np.broadcast_to(mean, trained.test.action.shape)

@@ -2,39 +2,34 @@
 
     shards + LAM ──▶ OUT/<shard>.parquet (one part per shard) + OUT/manifest.json (last: it means finished)
 
-Columns are those of `latents.Latents`. A shot is encoded whole, so every code has seen as much of the past
-as the model can use; only shots that are too long for memory are cut, with as much overlap as the model
-can see, which changes nothing. Parts that exist and were made from the same shard by the same model are
-kept, so an interrupted extraction goes on where it stopped.
+Columns are those of `latents.Latents`; what is encoded together is in `encode`. Parts that exist and were made from
+the same shard, model, window and labels are kept, so an extraction that was killed goes on where it stopped and
+ends with the same bytes. Only this process writes to the folder, each file whole.
+
+A shard that cannot be read is named in a warning and in the manifest, and is tried again next time; the others
+are extracted.
 """
 
+import fcntl
+import os
+import warnings
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from jaxtyping import Float
-from torch import Tensor
-
-from genie_lite.data.loading.loader import to_frames
-from genie_lite.data.shards.index import Shard
-from genie_lite.data.shards.shards import Sample, ShardSet
+from genie_lite.data.labels import Labels
+from genie_lite.data.shards.shards import ShardSet
 from genie_lite.errors import UserError
-from genie_lite.files import sha256_of, write_json
-from genie_lite.latents.table import (
-    FORMAT,
-    Latents,
-    concatenate,
-    read_manifest,
-    read_part,
-    read_stamp,
-    write_part,
-)
-from genie_lite.metrics import perplexity, psnr_db
+from genie_lite.files import sha256_of, write_bytes, write_json
+from genie_lite.latents.manifest import About, build_manifest, made_from
+from genie_lite.latents.part import Task, part_name
+from genie_lite.latents.pool import make_parts
+from genie_lite.latents.table import MANIFEST_FILE, read_manifest, read_stamp
+from genie_lite.latents.window import Every, horizon_of
 from genie_lite.models.lam import LatentActionModel
 
-MAX_FRAMES = 512  # of a shot in memory at once: with 64 x 64 pixels, about a gigabyte of activations
+Progress = Callable[[int, int], None]
 
 
 def extract(
@@ -43,170 +38,190 @@ def extract(
     out: Path,
     *,
     lam_sha: str,
-    progress: Callable[[int, int], None] | None = None,
+    every: Every = "step",
+    window_s: float | None = None,
+    labels: Labels | None = None,
+    workers: int = 1,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Write the latent action of every transition; returns the manifest.
+    """Write the latent action of every frame; returns the manifest.
+
+    Row k of a shot is the change from its frame k to the frame a window later. How dense the rows are is decided
+    where the shards are made: at the rate of the model (a row per step of a world), or at the videos' own.
 
     Args:
         lam: in evaluation mode, on the device to use.
         shards: where the frames come from.
         out: folder to write.
         lam_sha: hash of the model's weights; parts made by another model are written again.
+        every: what the shards' frames are: a "step" of the model, or every "frame" of the videos, which is
+            checked.
+        window_s: seconds from frame k to the one that its row leads to; None for what the model learnt (see
+            `horizon_of`).
+        labels: true actions of single frames, to be written beside the codes.
+        workers: processes that encode, each on one thread; the result does not depend on it.
         progress: called with (samples done, samples).
 
     Raises:
-        UserError: a shard that was altered, or frames of another size than the model's.
+        UserError: frames of another size than the model's, no shard that can be read, a folder that cannot be
+            written to or that another extraction is writing, a child process that died, or see `horizon_of`.
     """
+    _expect_fitting(lam, shards, workers)
+    task_window = horizon_of(lam, shards.rate_hz, window_s, every)
+    task = Task(shards, lam_sha, task_window.frames, labels)
+    with _locked(out):
+        if _is_done(out, About(task, every, task_window, shards.skipped)):
+            return read_manifest(out)
+        (out / MANIFEST_FILE).unlink(missing_ok=True)
+        _sweep(out, task)
+        damaged = _write_parts(task, lam, out, workers, progress)
+        about = About(task, every, task_window, (*shards.skipped, *damaged))
+        write_json(out / MANIFEST_FILE, build_manifest(lam, about, out))
+    manifest = read_manifest(out)
+    _tell_oddities(manifest, task)
+    return manifest
+
+
+def _expect_fitting(lam: LatentActionModel, shards: ShardSet, workers: int) -> None:
     if shards.frame_hw != lam.config.frame_hw:
         found, wanted = ("x".join(map(str, hw)) for hw in (shards.frame_hw, lam.config.frame_hw))
         raise UserError(
             f"{shards.folder}: frames of {found} pixels, the latent action model reads {wanted}; "
             f"ingest again with size_px={lam.config.frame_hw[0]}"
         )
-    if _is_done(out, shards, lam_sha):
-        return read_manifest(out)
-    (out / "manifest.json").unlink(missing_ok=True)
-    total, done = sum(shard.samples for shard in shards.shards), 0
-    for shard in shards.shards:
-        path = out / part_name(shard)
-        stamp = {"format": str(FORMAT), "lam": lam_sha, "shard": shard.sha256}
-        if read_stamp(path) != stamp:
-            write_part(path, concatenate([_describe(lam, sample) for sample in shards.read(shard)]), stamp)
-        done += shard.samples
-        if progress is not None:
-            progress(done, total)
-    # Left over from other shards: who reads all parts would take them for these.
-    for stale in set(out.glob("*.parquet")) - {out / part_name(shard) for shard in shards.shards}:
-        stale.unlink()
-    write_json(out / "manifest.json", _manifest(lam, shards, out, lam_sha))
-    return read_manifest(out)
+    if workers < 1:
+        raise UserError(f"workers: found {workers}, expected at least 1 process")
 
 
-def part_name(shard: Shard) -> str:
-    """File name of the part that describes a shard."""
-    return f"{Path(shard.file).stem}.parquet"
-
-
-@torch.inference_mode()
-def encode_shot(
-    lam: LatentActionModel, frames: Float[Tensor, "t c h w"], max_frames: int = MAX_FRAMES
-) -> dict[str, np.ndarray]:
-    """Code, embedding and the two PSNRs of every transition of one shot, on the CPU, t - 1 rows each."""
-    device = lam.place.device
-    parts: dict[str, list[Tensor]] = {"code": [], "embedding": [], "recon_psnr_db": [], "copy_psnr_db": []}
-    for start, stop, skip in pieces(len(frames), max_frames, reach(lam)):
-        clip = frames[None, start:stop].to(device)
-        result = lam(clip)
-        parts["code"].append(result.code.index[0, skip:])
-        parts["embedding"].append(result.code.embedding[0, skip:].float())
-        parts["recon_psnr_db"].append(psnr_db(result.prediction[0, skip:], clip[0, skip + 1 :]))
-        parts["copy_psnr_db"].append(psnr_db(clip[0, skip:-1], clip[0, skip + 1 :]))
-    return {name: torch.cat(tensors).cpu().numpy() for name, tensors in parts.items()}
-
-
-def reach(lam: LatentActionModel) -> int:
-    """How many earlier frames can influence a prediction: each block of both halves looks a window back."""
-    return lam.config.depth * (lam.config.window - 1 + lam.config.past_window - 1)
-
-
-def pieces(num_frames: int, max_frames: int, overlap: int) -> Iterator[tuple[int, int, int]]:
-    """Cut a shot into (start, stop, transitions to skip) so that every transition comes out once.
-
-    Each piece begins `overlap` frames before its first new transition; one piece if the shot is short.
-    """
-    stop = done = 0  # transitions 0 … done - 1 have been given
-    while stop < num_frames:
-        start = max(0, done - overlap)
-        stop = min(num_frames, start + max(max_frames, overlap + 2))
-        yield start, stop, done - start
-        done = stop - 1
-
-
-def _describe(lam: LatentActionModel, sample: Sample) -> Latents:
-    meta = sample.meta
-    native = np.asarray(meta["source_frames"], dtype=np.int64)
-    times_s = np.asarray(meta.get("times_s", native / meta["source_rate_hz"]), dtype=np.float64)
-    num = len(native)
-    measured = encode_shot(lam, to_frames(sample.frames()[None])[0])
-    valid = np.arange(num) < num - 1
-    return Latents(
-        source=np.full(num, meta["source"]),
-        key=np.full(num, sample.key),
-        split=np.full(num, meta["split"]),
-        frame_index=native,
-        timestamp_s=times_s,
-        horizon_frames=np.append(np.diff(native), 0).astype(np.int32),
-        dt_s=_end_with_nan(np.diff(times_s)),
-        code=np.append(measured["code"], -1).astype(np.int32),
-        embedding=_end_with_nan(measured["embedding"]),
-        recon_psnr_db=_end_with_nan(measured["recon_psnr_db"]),
-        copy_psnr_db=_end_with_nan(measured["copy_psnr_db"]),
-        valid=valid,
-    )
-
-
-def _end_with_nan(rows: np.ndarray) -> np.ndarray:
-    """Row of the last frame: nothing follows it, and a NaN cannot be mistaken for a measurement."""
-    return np.concatenate([rows, np.full((1, *rows.shape[1:]), np.nan)]).astype(np.float32)
-
-
-def _is_done(out: Path, shards: ShardSet, lam_sha: str) -> bool:
-    if not (out / "manifest.json").is_file():
+def _is_done(out: Path, about: About) -> bool:
+    """Whether the folder holds just this, whole. What was damaged is tried again, it may have been mended."""
+    if not (out / MANIFEST_FILE).is_file():
         return False
     manifest = read_manifest(out)
     parts = {part["file"]: part["sha256"] for part in manifest["parts"]}
     return (
-        manifest["lam"]["sha256"] == lam_sha
-        and manifest["shards"]["fingerprint"] == shards.fingerprint
-        and parts.keys() == {part_name(shard) for shard in shards.shards}
+        made_from(manifest) == about.made_from
+        and parts.keys() == {part_name(shard) for shard in about.task.shards.shards}
         and all((out / name).is_file() and sha256_of(out / name) == sha for name, sha in parts.items())
     )
 
 
-def _manifest(lam: LatentActionModel, shards: ShardSet, out: Path, lam_sha: str) -> dict[str, Any]:
-    rows = {shard.file: read_part(out / part_name(shard)) for shard in shards.shards}
-    everything = concatenate(list(rows.values()))
-    used = everything.select(everything.valid)
-    return {
-        "format": FORMAT,
-        "lam": {"sha256": lam_sha, "config": lam.config.model_dump()},
-        "shards": {"fingerprint": shards.fingerprint, "config": shards.config},
-        "rate_hz": shards.rate_hz,
-        "horizon": 1,  # frame k -> k + 1 at rate_hz; the column horizon_frames counts native frames
-        "num_codes": lam.num_codes,
-        "embedding_width": int(everything.embedding.shape[1]),
-        "code_centres": lam.code_vectors().detach().cpu().tolist(),
-        "counts": {
-            "rows": len(everything),
-            "transitions": len(used),
-            "shots": int((~everything.valid).sum()),
-            "sources": len(np.unique(everything.source)),
-            "by_code": np.bincount(used.code, minlength=lam.num_codes).tolist(),
-        },
-        "quality": _quality(used, lam.num_codes),
-        "parts": [
-            {
-                "file": part_name(shard),
-                "split": shard.split,
-                "shard_sha256": shard.sha256,
-                "sha256": sha256_of(out / part_name(shard)),
-                "rows": len(rows[shard.file]),
-                "transitions": int(rows[shard.file].valid.sum()),
-            }
-            for shard in shards.shards
-        ],
-    }
+def _sweep(out: Path, task: Task) -> None:
+    """Remove what was left half written, and parts of other shards: who reads all parts would take them for these.
+
+    Files that extraction did not write are left alone.
+    """
+    for unfinished in out.glob(".*.tmp"):
+        unfinished.unlink(missing_ok=True)
+    ours = {part_name(shard) for shard in task.shards.shards}
+    for path in out.glob("*.parquet"):
+        if path.name not in ours and read_stamp(path) is not None:
+            path.unlink()
 
 
-def _quality(used: Latents, num_codes: int) -> dict[str, float]:
-    """Is there anything in the codes? Without labels: prediction against copying, and how codes are used."""
-    code = torch.from_numpy(used.code)
-    still = used.copy_psnr_db >= 50  # decibels: less than a grey level of change, there is nothing to name
-    return {
-        "recon_psnr_db": float(used.recon_psnr_db.mean()),
-        "copy_psnr_db": float(used.copy_psnr_db.mean()),
-        "closer_than_copy": float((used.recon_psnr_db > used.copy_psnr_db).mean()),
-        "still": float(still.mean()),
-        "codes_used": int((np.bincount(used.code, minlength=num_codes) > 0).sum()),
-        "perplexity": perplexity(code, num_codes),
-    }
+def _write_parts(
+    task: Task, lam: LatentActionModel, out: Path, workers: int, progress: Progress | None
+) -> list[tuple[str, str]]:
+    """Make the parts that are missing or stale; returns the shards that cannot be read, and why.
+
+    Raises:
+        UserError: none can be read.
+    """
+    shards = task.shards.shards
+    missing = [shard for shard in shards if read_stamp(out / part_name(shard)) != task.stamp(shard)]
+    for shard in missing:
+        (out / part_name(shard)).unlink(missing_ok=True)
+    total = sum(shard.samples for shard in shards)
+    count = _Count(total, total - sum(shard.samples for shard in missing), progress)
+    faults: dict[str, str] = {}
+    with closing(make_parts(task, lam, missing, workers, count.add)) as made:
+        for part in made:
+            if part.content is None:
+                faults[part.shard.file] = part.fault or "damaged"
+            else:
+                write_bytes(out / part_name(part.shard), part.content)
+    damaged = [(shard.file, faults[shard.file]) for shard in shards if shard.file in faults]
+    if len(damaged) == len(shards):
+        raise UserError(
+            f"{task.shards.place}: none of {len(shards)} shards can be read ({damaged[0][1]}); copy them again, or "
+            "ingest again"
+        )
+    if damaged:
+        told = "; ".join(f"{file}: {reason}" for file, reason in damaged[:5])
+        warnings.warn(
+            f"{task.shards.place}: {len(damaged)} of {len(shards)} shards cannot be read and are left out ({told}); "
+            "copy them again and run extract again",
+            stacklevel=3,
+        )
+    return damaged
+
+
+class _Count:
+    """Samples done, told one by one."""
+
+    def __init__(self, total: int, done: int, progress: Progress | None) -> None:
+        self._total, self._done, self._progress = total, done, progress
+        if done:
+            self.add(0)
+
+    def add(self, num: int = 1) -> None:
+        self._done += num
+        if self._progress is not None:
+            self._progress(self._done, self._total)
+
+
+def _tell_oddities(manifest: dict[str, Any], task: Task) -> None:
+    """Warn of what was extracted as asked, but is hardly what was meant."""
+    counts, window = manifest["counts"], manifest["window"]
+    if task.labels is not None and not counts["labelled"]:
+        warnings.warn(
+            f"labels: none of {counts['rows']} frames has a label. Label source "
+            f"{_first(task.labels.episodes)}: it must be the video's path below the ingested folder",
+            stacklevel=3,
+        )
+    if not counts["transitions"]:
+        warnings.warn(
+            f"{task.shards.place}: no shot is longer than the window of {window['frames']} frames; "
+            "no row is valid",
+            stacklevel=3,
+        )
+    if manifest["every"] == "frame" and window["native_frames"] != window["frames"] and counts["transitions"]:
+        warnings.warn(
+            f"{task.shards.place}: {window['frames']} of its frames are {window['native_frames']} of a video; for a "
+            "row of every frame, ingest at the video's own rate",
+            stacklevel=3,
+        )
+
+
+def _first(names: tuple[str, ...]) -> str:
+    return repr(names[0]) if names else "none"
+
+
+@contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    """Keep others from writing to the folder meanwhile; a process that is killed lets go of it.
+
+    Raises:
+        UserError: another extraction has it, or it cannot be made.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        handle = os.open(out, os.O_RDONLY)
+    except OSError as error:
+        raise UserError(
+            f"{out}: cannot be written to ({error.strerror}); allow it or give another folder"
+        ) from error
+    try:
+        try:
+            # The folder itself is the lock: nothing of it is left among the parts.
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"{out}: another extraction is writing here; wait for it or give another folder"
+            ) from error
+        except OSError:
+            pass  # a file system without locks: two at once write the same parts, each of them whole
+        yield
+    finally:
+        with suppress(OSError):
+            os.close(handle)

@@ -1,7 +1,8 @@
 """Extracted latent actions: a folder of Parquet parts, one per shard, and a manifest that is written last.
 
-Row k of a shot describes the change from frame k to frame k + 1. The last frame of a shot has a row too,
-so that rows and frames stay aligned, but it is not valid: code -1, every measurement NaN, never clamped.
+Row k of a shot describes the change from frame k to the frame a window later, and lies where a dataset of robots has
+`action[k]`. Frames with no such frame in their shot have a row too, so that rows and frames stay aligned, but it
+is not valid: code and tokens -1, every measurement NaN, never clamped.
 
 Any Parquet reader can use the parts; `read_latents` puts them into arrays.
 """
@@ -21,16 +22,21 @@ from genie_lite.card import read_card
 from genie_lite.errors import UserError
 from genie_lite.files import write_bytes
 
-FORMAT = 1
+FORMAT = 2
+MANIFEST_FILE = "manifest.json"
 MANIFEST_KEYS = {
     "lam": dict,
     "shards": dict,
+    "window": dict,
     "num_codes": int,
+    "num_tokens": int,
     "counts": dict,
     "quality": dict,
     "parts": list,
 }
 STAMP_KEY = b"genie_lite"
+NO_CODE = -1  # of rows that are not valid
+NO_CHOICE = -1  # of rows whose action is not known, where actions are choices; NaN where they are vectors
 
 
 @dataclass(frozen=True)
@@ -39,10 +45,12 @@ class Latents:
 
     source: video file, relative to the folder that was ingested. key: of the shot's sample in the shards.
     split: train or test. frame_index: native index of frame k in its file. timestamp_s: its time.
-    horizon_frames: native frames from frame k to frame k + 1. dt_s: the same in seconds.
-    code: index of the latent action, -1 where not valid. embedding: (rows, d), the vector before it was
-    quantized. recon_psnr_db: of the predicted frame k + 1. copy_psnr_db: of frame k in its place.
-    valid: whether there is a frame k + 1 in this shot.
+    horizon_frames: native frames from frame k to the one that the row leads to, 0 where not valid. dt_s: the
+    same in seconds. code: index of the latent action, -1 where not valid. tokens: (rows, m), the choices that
+    it is made of. embedding: (rows, d), the vector before it was quantized. recon_psnr_db: of the predicted
+    frame. copy_psnr_db: of frame k in its place. valid: whether the frame that it leads to is in this shot.
+    action: the label of frame k, (rows,) of int64 with -1 where there is none, or (rows, a) of float32 with NaN
+    there; None where no labels were given.
     """
 
     source: np.ndarray
@@ -53,34 +61,48 @@ class Latents:
     horizon_frames: np.ndarray
     dt_s: np.ndarray
     code: np.ndarray
+    tokens: np.ndarray
     embedding: np.ndarray
     recon_psnr_db: np.ndarray
     copy_psnr_db: np.ndarray
     valid: np.ndarray
+    action: np.ndarray | None = None
 
     def __len__(self) -> int:
         """Number of rows, the invalid ones included."""
         return len(self.code)
 
+    @property
+    def has_action(self) -> np.ndarray:
+        """Mask of the rows whose action is known, valid or not."""
+        if self.action is None:
+            return np.zeros(len(self), dtype=bool)
+        known = self.action >= 0 if self.action.ndim == 1 else np.isfinite(self.action).all(axis=1)
+        return np.asarray(known)
+
     def select(self, rows: np.ndarray) -> "Latents":
         """The given rows, by a mask or by indices."""
-        return Latents(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+        columns = _columns(self)
+        for name, column in columns.items():
+            columns[name] = None if column is None else column[rows]
+        return Latents(**columns)
 
 
 def concatenate(parts: Sequence[Latents]) -> Latents:
-    """Rows of several parts, one after another."""
-    return Latents(
-        **{
-            field.name: np.concatenate([getattr(part, field.name) for part in parts])
-            for field in fields(Latents)
-        }
-    )
+    """Rows of several parts, one after another; all of them have actions, or none."""
+    columns = _columns(parts[0])
+    assert len({part.action is None for part in parts}) == 1, "parts of different extractions"
+    for name, column in columns.items():
+        joined = [getattr(part, name) for part in parts]
+        columns[name] = None if column is None else np.concatenate(joined)
+    return Latents(**columns)
 
 
-def write_part(path: Path, rows: Latents, stamp: Mapping[str, str]) -> None:
-    """Write one part atomically; `stamp` says what it was made from, see `read_stamp`."""
-    width = rows.embedding.shape[1]
-    flat = pa.array(rows.embedding.astype(np.float32).ravel())
+def encode_part(rows: Latents, stamp: Mapping[str, str]) -> bytes:
+    """One part as a Parquet file; `stamp` says what it was made from, see `read_stamp`.
+
+    The same rows give the same bytes.
+    """
     columns = {
         "source": pa.array(rows.source, pa.string()),
         "key": pa.array(rows.key, pa.string()),
@@ -90,15 +112,23 @@ def write_part(path: Path, rows: Latents, stamp: Mapping[str, str]) -> None:
         "horizon_frames": pa.array(rows.horizon_frames, pa.int32()),
         "dt_s": pa.array(rows.dt_s, pa.float32()),
         "code": pa.array(rows.code, pa.int32()),
-        "embedding": pa.FixedSizeListArray.from_arrays(flat, width),
+        "tokens": _vectors(rows.tokens.astype(np.int32)),
+        "embedding": _vectors(rows.embedding.astype(np.float32)),
         "recon_psnr_db": pa.array(rows.recon_psnr_db, pa.float32()),
         "copy_psnr_db": pa.array(rows.copy_psnr_db, pa.float32()),
         "valid": pa.array(rows.valid, pa.bool_()),
     }
+    if rows.action is not None:
+        columns["action"] = _actions(rows.action, ~rows.has_action)
     table = pa.table(columns).replace_schema_metadata({STAMP_KEY: json.dumps(dict(stamp)).encode()})
     buffer = io.BytesIO()
     pq.write_table(table, buffer)
-    write_bytes(path, buffer.getvalue())
+    return buffer.getvalue()
+
+
+def write_part(path: Path, rows: Latents, stamp: Mapping[str, str]) -> None:
+    """Write one part atomically, see `encode_part`."""
+    write_bytes(path, encode_part(rows, stamp))
 
 
 def read_stamp(path: Path) -> dict[str, str] | None:
@@ -118,7 +148,10 @@ def read_part(path: Path) -> Latents:
     """
     try:
         table = pq.read_table(path)
-        columns = {field.name: _array(table[field.name]) for field in fields(Latents)}
+        names = [field.name for field in fields(Latents)]
+        if "action" not in table.column_names:
+            names.remove("action")
+        columns = {name: _array(table[name]) for name in names}
     except (OSError, KeyError, pa.ArrowException) as error:
         raise UserError(f"{path}: not a part of extracted latents: {' '.join(str(error).split())}") from error
     return Latents(**columns)
@@ -130,9 +163,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     Raises:
         UserError: not finished, damaged, or another format.
     """
-    path = folder / "manifest.json"
+    path = folder / MANIFEST_FILE
     if not path.is_file():
-        raise UserError(f"{folder}: no finished latents here (manifest.json is missing); run extract first")
+        raise UserError(f"{folder}: no finished latents here ({MANIFEST_FILE} is missing); run extract first")
     return read_card(path, "a manifest of latents", FORMAT, MANIFEST_KEYS, "run extract again")
 
 
@@ -145,9 +178,38 @@ def read_latents(folder: Path) -> Latents:
     return concatenate([read_part(folder / part["file"]) for part in read_manifest(folder)["parts"]])
 
 
+def _columns(rows: Latents) -> dict[str, Any]:
+    return {field.name: getattr(rows, field.name) for field in fields(rows)}
+
+
+def _vectors(rows: np.ndarray, missing: np.ndarray | None = None) -> pa.Array:
+    mask = None if missing is None else pa.array(missing)
+    return pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), rows.shape[1], mask=mask)
+
+
+def _actions(action: np.ndarray, missing: np.ndarray) -> pa.Array:
+    """Null where not known, so that no reader takes a stand-in for an action."""
+    if action.ndim == 1:
+        return pa.array(action.astype(np.int64), mask=missing)
+    return _vectors(np.where(missing[:, None], 0, action).astype(np.float32), missing)
+
+
 def _array(column: pa.ChunkedArray) -> np.ndarray:
     if pa.types.is_fixed_size_list(column.type):
-        return column.combine_chunks().flatten().to_numpy().reshape(len(column), column.type.list_size)
+        return _rows(column.combine_chunks(), column.type.list_size)
     if pa.types.is_string(column.type):
         return np.asarray(column.to_pylist(), dtype=str)
+    if column.null_count:
+        column = column.fill_null(NO_CHOICE)
     return column.to_numpy()
+
+
+def _rows(column: pa.Array, width: int) -> np.ndarray:
+    """Vectors as rows, NaN where they are null; Arrow leaves null ones out of `flatten`."""
+    there = column.is_valid().to_numpy(zero_copy_only=False)
+    flat = column.flatten().to_numpy().reshape(-1, width)
+    if there.all():
+        return flat
+    rows = np.full((len(column), width), np.nan, dtype=flat.dtype)
+    rows[there] = flat
+    return rows

@@ -23,9 +23,15 @@ Differs:
 - Optional extra weight on pixels that move (`weights.motion`), off by default.
 - Optionally the decoder learns to foretell features of a frozen image model (`features`); its pixels are then
   read off without a gradient, to be looked at.
+- Optionally the encoder looks at such features instead of pixels (`input`; UniVLA, arXiv:2505.06111).
+- The encoder may be shown other views of the frames than the decoder foretells (`forward(frames, seen)`; LAOM,
+  arXiv:2502.00379, section 4): what the views do not share cannot be told by a code.
+- Optional relations between codes (`weights.additivity`, `weights.reversal`; ALAM, arXiv:2605.10819): going from a
+  to c is going to b and on to c, and going back is the opposite of going. Differs: see `relative_distance`.
 """
 
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -34,16 +40,19 @@ from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from genie_lite.artifact import load_weights, read_artifact
+from genie_lite.artifact import Artifact, load_weights, read_artifact
 from genie_lite.config import Config, parse
-from genie_lite.losses import motion_loss, pixel_loss
+from genie_lite.losses import motion_loss, pixel_loss, relative_distance
+from genie_lite.models.hub import HubModel
 from genie_lite.nn.attention import check_heads
-from genie_lite.nn.features import FeatureConfig, PixelFeatures
+from genie_lite.nn.features import FeatureConfig, FrozenFeatures, PixelFeatures, TimmFeatures
 from genie_lite.nn.inject import Inject, InjectKind, prepend
 from genie_lite.nn.patch import grid_of, patchify, unpatchify
 from genie_lite.nn.quantize import CodeConfig, Quantizer, VQConfig
 from genie_lite.nn.transformer import STTransformer
 from genie_lite.types import Loss, Quantized
+
+Relation = Literal["additivity", "reversal"]
 
 
 class LAMConfig(Config):
@@ -60,11 +69,17 @@ class LAMConfig(Config):
     inject: InjectKind = "token"
     code: CodeConfig = VQConfig(num_codes=8, dim=32, restart_below=1.0)
     features: FeatureConfig = PixelFeatures()  # what the decoder learns from
+    input: FeatureConfig = PixelFeatures()  # what the encoder looks at
+    # Seconds from one frame to the next, least and most, drawn for every clip; None: one frame of the shards.
+    pair_s: tuple[float, float] | None = None
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> "LAMConfig":
         grid_of(self.frame_hw, self.patch)
         check_heads(self.width, self.heads)
+        if self.pair_s is not None and not 0 < self.pair_s[0] <= self.pair_s[1]:
+            least, most = self.pair_s
+            raise ValueError(f"pair_s is [{least:g}, {most:g}]; expected seconds above 0, the smaller first")
         return self
 
 
@@ -75,6 +90,15 @@ class LAMWeights(Config):
     motion: float = Field(default=0.0, ge=0)
     features: float = Field(default=1.0, ge=0)  # of kind timm; pixels have none
     commitment: float = Field(default=0.25, ge=0)
+    label: float = Field(default=1.0, ge=0)  # of true actions, where the stage has `labels`
+    additivity: float = Field(default=0.0, ge=0)  # at 0 what it takes is not computed
+    reversal: float = Field(default=0.0, ge=0)  # likewise
+
+    @property
+    def relations(self) -> tuple[Relation, ...]:
+        """Those between codes that count."""
+        given: dict[Relation, float] = {"additivity": self.additivity, "reversal": self.reversal}
+        return tuple(name for name, weight in given.items() if weight > 0)
 
 
 @dataclass(frozen=True)
@@ -82,38 +106,68 @@ class LAMOutput:
     """What a clip gives.
 
     prediction: frames[1:] as the code and the past foretell them; not clamped. rows: the decoder's last
-    layer, one vector per patch, from which they are read. code: one per transition.
+    layer, one vector per patch, from which they are read. code: one per transition. beta: weight of the code's
+    divergence from its prior; None where it has none. relations: how far codes are from each that was asked for.
+    others: embeddings of the transitions of further clips.
     """
 
     prediction: Float[Tensor, "b k c h w"]
     rows: Float[Tensor, "b k n d"]
     code: Quantized
+    beta: float | None = None
+    relations: Mapping[Relation, Float[Tensor, ""]] = field(default_factory=dict)
+    others: Float[Tensor, "m j e"] | None = None
 
 
 class TransitionEncoder(nn.Module):
     """Frames to one vector per transition: a bottleneck makes it a code, a head for labels an action."""
 
-    def __init__(self, config: LAMConfig) -> None:
+    def __init__(self, config: LAMConfig, *, has_weights: bool = False) -> None:
+        """Build it, with random weights but for frozen features.
+
+        Args:
+            config: its shape.
+            has_weights: weights are about to be loaded, so those of frozen features are not downloaded.
+
+        Raises:
+            UserError: frozen features are wanted and timm or their weights cannot be had.
+        """
         super().__init__()
         self.patch = config.patch
         self.grid_hw = grid_of(config.frame_hw, config.patch)
         num_patches = self.grid_hw[0] * self.grid_hw[1]
-        self.embed = nn.Linear(3 * config.patch**2, config.width)
+        self.eye = (
+            FrozenFeatures(config.input, self.grid_hw, "lam.model.input", has_weights=has_weights)
+            if isinstance(config.input, TimmFeatures)
+            else None
+        )
+        self.embed = nn.Linear(3 * config.patch**2 if self.eye is None else self.eye.width, config.width)
         self.place = nn.Parameter(0.02 * torch.randn(num_patches, config.width))
         self.action_token = nn.Parameter(0.02 * torch.randn(config.width))
         self.encoder = STTransformer(config.width, config.depth, config.heads, config.window)
 
+    def look(self, frames: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t n d"]:
+        """What the encoder mixes: one row per patch, and the action token before them; each frame by itself."""
+        patches = patchify(frames, self.patch) if self.eye is None else self.eye.features(frames)
+        return prepend(self.action_token, self.embed(patches) + self.place)
+
+    def compare(self, rows: Float[Tensor, "b t n d"]) -> Float[Tensor, "b k d"]:
+        """What the action token has gathered at frames[1:] of what `look` returned for a clip."""
+        return self.encoder(rows, read=slice(1))[:, 1:, 0]
+
     def transitions(self, frames: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b k d"]:
         """What the action token has gathered at frames[1:]; row k has seen frames ≤ k + 1 only."""
-        rows = self.embed(patchify(frames, self.patch)) + self.place
-        return self.encoder(prepend(self.action_token, rows), read=slice(1))[:, 1:, 0]
+        return self.compare(self.look(frames))
 
 
-class LatentActionModel(TransitionEncoder):
+class LatentActionModel(TransitionEncoder, HubModel):
     """Inverse model (encode), bottleneck, forward model (decode)."""
 
-    def __init__(self, config: LAMConfig) -> None:
-        super().__init__(config)
+    stage = "lam"
+
+    def __init__(self, config: LAMConfig, *, has_weights: bool = False) -> None:
+        """Build it; see `TransitionEncoder`."""
+        super().__init__(config, has_weights=has_weights)
         self.config = config
         self.quantizer = Quantizer(config.code, config.width)
 
@@ -126,6 +180,18 @@ class LatentActionModel(TransitionEncoder):
         if config.predict == "change":  # an untrained model copies
             nn.init.zeros_(self.to_pixels.weight)
             nn.init.zeros_(self.to_pixels.bias)
+
+    @classmethod
+    def from_artifact(cls, artifact: Artifact) -> "LatentActionModel":
+        """The model of a finished stage, in evaluation mode.
+
+        Raises:
+            UserError: its weights do not match its manifest.
+        """
+        config = parse(artifact.config, LAMConfig, str(artifact.folder))
+        model = cls(config, has_weights=True)
+        load_weights(artifact, model)
+        return model
 
     @property
     def num_codes(self) -> int:
@@ -147,13 +213,55 @@ class LatentActionModel(TransitionEncoder):
         """Predict the frame after each past frame from the past up to it and the code that follows it."""
         return self._picture(self._foretell(past, vector), past)
 
-    def forward(self, frames: Float[Tensor, "b t c h w"]) -> LAMOutput:
-        """Encode a clip and predict each frame but the first."""
-        code = self.encode(frames)
+    def forward(
+        self,
+        frames: Float[Tensor, "b t c h w"],
+        seen: Float[Tensor, "b t c h w"] | None = None,
+        relations: Collection[Relation] = (),
+        others: Float[Tensor, "m s c h w"] | None = None,
+    ) -> LAMOutput:
+        """Encode a clip and predict each frame but the first.
+
+        Args:
+            frames: the clip.
+            seen: what the encoder is shown of it, if not the same.
+            relations: to be measured between its codes; additivity takes clips of 3 frames or more.
+            others: clips of which embeddings are wanted alone. The bottleneck learns nothing from them, and neither
+                does the decoder.
+        """
+        looked = self.look(frames if seen is None else seen)
+        gathered = self.compare(looked)
+        code = self.quantizer(gathered)
         past = frames[:, :-1]
         rows = self._foretell(past, code.vector)
-        seen = rows.detach() if self.config.features.kind == "timm" else rows
-        return LAMOutput(prediction=self._picture(seen, past), rows=rows, code=code)
+        shown = rows.detach() if self.config.features.kind == "timm" else rows
+        return LAMOutput(
+            prediction=self._picture(shown, past),
+            rows=rows,
+            code=code,
+            beta=getattr(self.config.code, "beta", None),
+            relations=self._relations(relations, looked, gathered),
+            others=None if others is None else self.quantizer.embed(self.transitions(others), gathered),
+        )
+
+    def _relations(
+        self, wanted: Collection[Relation], looked: Tensor, gathered: Tensor
+    ) -> dict[Relation, Tensor]:
+        """Of transitions a → b → c: every other frame makes a clip of those a → c, the frames turned round b → a."""
+        found: dict[Relation, Tensor] = {}
+        if not wanted:
+            return found
+        steps = self.quantizer.embed(gathered, gathered)
+        if "additivity" in wanted:
+            leaps = self.quantizer.embed(self.compare(looked[:, ::2]), gathered)
+            num = leaps.shape[1]
+            found["additivity"] = relative_distance(
+                leaps, steps[:, : 2 * num : 2] + steps[:, 1 : 2 * num : 2]
+            )
+        if "reversal" in wanted:
+            back = self.quantizer.embed(self.compare(looked.flip(1)), gathered).flip(1)
+            found["reversal"] = relative_distance(back, -steps)
+        return found
 
     def _foretell(self, past: Tensor, vector: Tensor) -> Tensor:
         rows = self.embed_past(patchify(past, self.patch)) + self.place_past
@@ -173,22 +281,33 @@ def objective(
     frames: Float[Tensor, "b t c h w"],
     weights: LAMWeights,
     features: Float[Tensor, ""] | None = None,
+    *,
+    label: Float[Tensor, ""] | None = None,
+    pixel_weight: Float[Tensor, "b k 1 h w"] | None = None,
 ) -> Loss:
-    """Prediction error of frames[1:] plus the bottleneck's commitment.
+    """Prediction error of frames[1:], the bottleneck's commitment or divergence, and whatever else is asked for.
 
     Args:
         out: of the model.
-        frames: the clip that it saw.
-        weights: of the terms.
+        frames: the clip that it was to foretell.
+        weights: of the terms; that of the divergence is the bottleneck's own.
         features: error of the features foretold from `out.rows` (`nn/features.py`), if they are the target.
+        label: error of true actions read off embeddings (`models/heads.py`), if some are known.
+        pixel_weight: how much each pixel of frames[1:] counts in the prediction error, 1 on average.
     """
     terms = {
-        "pixel": pixel_loss(out.prediction, frames[:, 1:]),
+        "pixel": pixel_loss(out.prediction, frames[:, 1:], pixel_weight),
         "motion": motion_loss(out.prediction, frames[:, 1:], frames[:, :-1]),
         "features": frames.new_zeros(()) if features is None else features,
         "commitment": out.code.commitment,
+        **out.relations,
     }
-    return Loss.weigh(terms, weights.model_dump())
+    if label is not None:
+        terms["label"] = label
+    given = weights.model_dump(include=set(terms))
+    if out.beta is not None:
+        terms["kl"], given["kl"] = out.code.kl, out.beta
+    return Loss.weigh(terms, given)
 
 
 def load_lam(folder: Path) -> LatentActionModel:
@@ -197,7 +316,4 @@ def load_lam(folder: Path) -> LatentActionModel:
     Raises:
         UserError: the folder holds no finished LAM, or its weights do not match its manifest.
     """
-    artifact = read_artifact(folder, "lam")
-    model = LatentActionModel(parse(artifact.config, LAMConfig, str(folder)))
-    load_weights(artifact, model)
-    return model
+    return LatentActionModel.from_artifact(read_artifact(folder, "lam"))

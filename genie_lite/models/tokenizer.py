@@ -26,7 +26,7 @@ from genie_lite.config import Config, parse
 from genie_lite.losses import pixel_loss
 from genie_lite.nn.attention import check_heads
 from genie_lite.nn.patch import grid_of, patchify, unpatchify
-from genie_lite.nn.quantize import CodeConfig, Quantizer, VQConfig
+from genie_lite.nn.quantize import Quantizer, TokenConfig, VQConfig
 from genie_lite.nn.ring import Ring
 from genie_lite.nn.transformer import STTransformer
 from genie_lite.types import Loss, Quantized
@@ -41,12 +41,17 @@ class TokenizerConfig(Config):
     depth: int = Field(default=4, ge=1)  # blocks in the encoder, and as many in the decoder
     heads: int = Field(default=4, ge=1)
     window: int = Field(default=4, ge=1)  # frames that temporal attention reaches; 1: each frame by itself
-    code: CodeConfig = VQConfig(num_codes=1024, dim=32, restart_below=0.5)
+    code: TokenConfig = VQConfig(num_codes=1024, dim=32, restart_below=0.5)
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> "TokenizerConfig":
         grid_of(self.frame_hw, self.patch)
         check_heads(self.width, self.heads)
+        if isinstance(self.code, VQConfig) and self.code.tokens > 1:
+            raise ValueError(
+                f"code.tokens: found {self.code.tokens}, expected 1: the dynamics model foretells one token per patch; "
+                "for more of them make patch smaller"
+            )
         return self
 
 

@@ -5,7 +5,6 @@ average, and only then write the checkpoint. So a checkpoint of step s vouches f
 metrics.jsonl up to s, and was reached through numbers only.
 """
 
-import logging
 import math
 import os
 import time
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from genie_lite.errors import UserError
 from genie_lite.files import write_bytes
 from genie_lite.progress import Bar
+from genie_lite.train.alarm import CodeAlarm, kind_of
 from genie_lite.train.framework import Callback, L
 from genie_lite.train.fsdp import alike, gather, whole
 from genie_lite.train.logging import METRICS_FILE, MetricsFile, Row
@@ -26,10 +26,6 @@ from genie_lite.train.module import StageModule
 from genie_lite.train.optim import step_seed
 from genie_lite.train.panel import png
 from genie_lite.train.validation import Measured
-
-log = logging.getLogger(__name__)
-
-COLLAPSED_PERPLEXITY = 1.5
 
 
 def finished_step(trainer: L.Trainer, batch_idx: int) -> int | None:
@@ -216,7 +212,7 @@ class Validate(Callback):
         """Prepare to measure on what `clips` returns once training begins."""
         self._load, self._folder, self._write, self._average = clips, folder, write, average
         self._clips: Sequence[Any] = []
-        self._has_warned = False
+        self._alarm = CodeAlarm(str(folder))
         self.metrics: dict[str, float] = {}
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -241,7 +237,7 @@ class Validate(Callback):
             write_bytes(self._folder / "panels" / f"step-{step:07d}.png", png(measured.picture))
         self._write({"step": step, "split": "val", **self.metrics})
         if step > train.warmup_steps:
-            self._warn_of_collapse(step)
+            self._alarm.look(kind_of(pl_module.spec), self.metrics, step, train.steps)
 
     def _measure(self, stage: StageModule) -> Measured:
         if self._average is not None:
@@ -253,23 +249,12 @@ class Validate(Callback):
             self._average.swap(stage)
         return measured
 
-    def _warn_of_collapse(self, step: int) -> None:
-        found = self.metrics.get("perplexity", math.inf)
-        if found < COLLAPSED_PERPLEXITY and not self._has_warned:
-            self._has_warned = True
-            log.warning(
-                "%s: the codes have collapsed at step %d (perplexity %.2f); raise model.code.restart_below, "
-                "lower weights.commitment or train.lr, or use model.code.kind=fsq",
-                self._folder,
-                step,
-                found,
-            )
-
     def state_dict(self) -> dict[str, Any]:
-        return {"metrics": self.metrics, "has_warned": self._has_warned}
+        return {"metrics": self.metrics, "alarm": self._alarm.state()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.metrics, self._has_warned = state_dict["metrics"], state_dict["has_warned"]
+        self.metrics = state_dict["metrics"]
+        self._alarm.recall(state_dict.get("alarm", []))  # checkpoints of earlier versions have none
 
 
 def _takes_part(trainer: L.Trainer, pl_module: L.LightningModule) -> bool:

@@ -5,9 +5,11 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from genie_lite.config import Config
+from genie_lite.data.loading.weight import EvenWeight, WeightConfig
 from genie_lite.models.dynamics import DynamicsConfig, DynamicsWeights
 from genie_lite.models.lam import LAMConfig, LAMWeights
 from genie_lite.models.tokenizer import TokenizerConfig, TokenizerWeights
+from genie_lite.nn.augment import AugmentPair
 
 StageName = Literal["tokenizer", "lam", "dynamics"]
 Decay = Annotated[float, Field(ge=0, lt=1)]  # of a moving average
@@ -59,12 +61,44 @@ class TokenizerStage(Config):
     train: TrainConfig
 
 
+class LabelsConfig(Config):
+    """True actions that the latent action model is shown in training, of each robot that labels were given of.
+
+    With the seed of `adapt` and its budget, these are the same few labels. Episodes count, where they are given.
+    """
+
+    budget: int = Field(default=200, ge=1)  # labelled transitions: whole episodes, the last one cut
+    episodes: int | None = Field(default=None, ge=1)  # whole labelled episodes instead
+    batch: int = Field(default=16, ge=1)  # labelled clips per optimizer step, beside the others
+
+
 class LAMStage(Config):
     """Pairs of frames to latent actions."""
 
     model: LAMConfig = LAMConfig()
     weights: LAMWeights = LAMWeights()
+    augment: AugmentPair = AugmentPair()  # what the encoder is shown, and what the decoder foretells
+    pixel_weight: WeightConfig = EvenWeight()  # which pixels count in the prediction error
+    labels: LabelsConfig | None = None  # None: none are looked at
     train: TrainConfig
+
+    @model_validator(mode="after")
+    def _fits(self) -> "LAMStage":
+        if self.weights.additivity > 0 and self.train.clip_frames < 3:
+            raise ValueError(
+                f"weights.additivity is about three frames, train.clip_frames is {self.train.clip_frames}; "
+                "make it 3 or more"
+            )
+        if self.labels is not None and self.labels.batch % self.train.accumulate:
+            raise ValueError(
+                f"labels.batch {self.labels.batch} is not divisible by train.accumulate {self.train.accumulate}"
+            )
+        return self
+
+    @property
+    def uses_labels(self) -> bool:
+        """Whether training looks at labels."""
+        return self.labels is not None and self.weights.label > 0
 
 
 class DynamicsStage(Config):

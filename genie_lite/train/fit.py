@@ -1,16 +1,18 @@
 """Train one stage of a run, or find it finished, or go on where it was broken off.
 
     fit("lam", config, shards, run, seed=0, wandb="offline", trainer={}, recipe_text=text) -> Artifact
+    fit("lam", config, shards, run, seed=0, labels=[labels])     where config.labels is set (labelled.py)
 
     run/lam/   stage.json (what it is being trained from) · metrics.jsonl · last.ckpt · panels/
                and once it is finished: model.safetensors · recipe.yaml · artifact.json
+               with labels: heads.safetensors · heads.json (models/heads.py)
 
 A broken stage goes on exactly: its metrics and weights equal those of an uninterrupted run, bit for bit,
 on the same machine with the same number of processes (on a GPU with `trainer: {deterministic: true}`).
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,12 @@ from pydantic import ValidationError
 
 from genie_lite.artifact import Artifact, is_finished, read_artifact
 from genie_lite.config import change
+from genie_lite.data.labels import Labels, fingerprint
 from genie_lite.data.loading.mixture import Corpora
 from genie_lite.data.shards.shards import ShardSet
 from genie_lite.errors import UserError
 from genie_lite.files import read_json, write_json
-from genie_lite.train.config import STAGES, DynamicsStage, StageConfig, StageName
+from genie_lite.train.config import STAGES, DynamicsStage, LAMStage, StageConfig, StageName
 from genie_lite.train.logging import WandbMode, check_wandb
 from genie_lite.train.rank import is_main_process
 
@@ -51,6 +54,7 @@ def fit(
     trainer: Mapping[str, Any] | None = None,
     recipe_text: str = "",
     strict: bool = False,
+    labels: Sequence[Labels] | Mapping[str, Labels] = (),
 ) -> Artifact:
     """Train a stage to its end and write its artifact; do what is missing of that.
 
@@ -64,19 +68,22 @@ def fit(
         trainer: further arguments of lightning.Trainer, such as devices.
         recipe_text: kept beside the weights.
         strict: stop where a shard cannot be read any more, instead of taking other windows.
+        labels: true actions, of one robot or several, by name or not (see `label_shots.robots_of`). Read by the latent
+            action model alone, and only where its `labels` is set.
 
     Returns:
         The finished stage, at once if it was finished before.
 
     Raises:
-        UserError: a parent is missing, the folder holds a stage trained from something else, or a setting
-            cannot work.
+        UserError: a parent is missing, the folder holds a stage trained from something else, a setting
+            cannot work, or labels are wanted and none were given.
     """
     if not isinstance(config, STAGES[stage]):
         raise UserError(f"stage '{stage}': expected {STAGES[stage].__name__}, found {type(config).__name__}")
     folder = run / stage
     parents = {name: read_artifact(run / name, name) for name in PARENTS[stage]}
-    origin = origin_of(config, shards, seed) | {
+    _check_labels(config, labels)
+    origin = origin_of(config, shards, seed, labels) | {
         "parents": {name: parent.sha256 for name, parent in parents.items()}
     }
     is_claimed = check_trained(folder, origin)
@@ -90,9 +97,15 @@ def fit(
     # Lightning takes seconds to import; a finished stage, and `--help`, should not wait for it.
     from genie_lite.train.session import Session
 
-    return Session(stage, config, shards, run, parents, seed, strict=strict).train(
-        wandb, dict(trainer or {}), recipe_text
-    )
+    session = Session(stage, config, shards, run, parents, seed, strict=strict, labels=labels)
+    return session.train(wandb, dict(trainer or {}), recipe_text)
+
+
+def _check_labels(config: StageConfig, labels: Sequence[Labels] | Mapping[str, Labels]) -> None:
+    if isinstance(config, LAMStage) and config.uses_labels and not labels:
+        raise UserError(
+            "lam.labels: is set, but there are no labels; name them (labels.source), or set lam.labels to null"
+        )
 
 
 def _check_frames(config: StageConfig, shards: ShardSet | Corpora[Any]) -> None:
@@ -103,9 +116,20 @@ def _check_frames(config: StageConfig, shards: ShardSet | Corpora[Any]) -> None:
         )
 
 
-def origin_of(config: StageConfig, shards: ShardSet | Corpora[Any], seed: int) -> dict[str, Any]:
-    """What a stage is trained from, its parents left out, as plain data."""
-    return {**json.loads(config.model_dump_json()), "seed": seed, "shards": shards.fingerprint}
+def origin_of(
+    config: StageConfig,
+    shards: ShardSet | Corpora[Any],
+    seed: int,
+    labels: Sequence[Labels] | Mapping[str, Labels] = (),
+) -> dict[str, Any]:
+    """What a stage is trained from, its parents left out, as plain data; labels count where it looks at them."""
+    origin = {**json.loads(config.model_dump_json()), "seed": seed, "shards": shards.fingerprint}
+    if isinstance(config, LAMStage) and config.uses_labels:
+        given = (
+            labels if isinstance(labels, Mapping) else {str(place): each for place, each in enumerate(labels)}
+        )
+        origin["labelled"] = {name: fingerprint(each) for name, each in given.items()}
+    return origin
 
 
 def check_trained(folder: Path, origin: Mapping[str, Any]) -> bool:

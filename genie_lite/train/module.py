@@ -6,6 +6,7 @@ model is built again.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,10 @@ from genie_lite.nn.transformer import Block, STTransformer
 from genie_lite.train.config import DynamicsStage, LAMStage, StageConfig, TokenizerStage, TrainConfig
 from genie_lite.train.framework import L, OptimizerLRScheduler
 from genie_lite.train.fsdp import share_out
+from genie_lite.train.labelled import LabelledBatch, LabelledClips
 from genie_lite.train.optim import build_optimizer, step_seed
 from genie_lite.train.validation import Measured, measure_dynamics, measure_lam, measure_tokenizer
+from genie_lite.train.views import Views, view_of, views_of
 from genie_lite.types import Loss
 
 
@@ -51,11 +54,19 @@ class TokenizerModule(L.LightningModule):
 
 
 class LAMModule(L.LightningModule):
-    """Trains `models/lam.py`."""
+    """Trains `models/lam.py`, and with it what foretells features and what reads actions off embeddings."""
 
-    def __init__(self, config: LAMStage) -> None:
+    def __init__(self, config: LAMStage, seed: int = 0, labelled: LabelledClips | None = None) -> None:
+        """Build it.
+
+        Args:
+            config: of the stage.
+            seed: of what is drawn at each step: views, and labelled clips.
+            labelled: clips with known actions, if the stage looks at them.
+        """
         super().__init__()
         self.spec, self.weights, self.train_config = config.model, config.weights, config.train
+        self.seed, self.augment, self.labelled = seed, config.augment, labelled
         self.model = LatentActionModel(config.model)
         features = config.model.features
         self.target = (
@@ -63,16 +74,55 @@ class LAMModule(L.LightningModule):
             if isinstance(features, TimmFeatures)
             else None
         )
+        self.heads = None if labelled is None else labelled.new_heads(self.model.code_dim)
 
     def configure_model(self) -> None:
         share_out(self.model, self.device_mesh, also=["decode"])  # `measure` decodes with wrong codes
         if self.target is not None:
             share_out(self.target.to_features, self.device_mesh)
+        if self.heads is not None:
+            share_out(self.heads, self.device_mesh)
 
     def training_step(self, clip: Clip, batch_idx: int) -> dict[str, Any]:
-        out = self.model(clip.frames)
-        features = None if self.target is None else self.target(out.rows, clip.frames[:, 1:])
-        return _step_output(lam.objective(out, clip.frames, self.weights, features))
+        views = views_of(clip, self.augment, step_seed(self.seed, batch_idx, "views"), self._share)
+        labelled = self._draw_labelled(batch_idx)
+        out = self.model(
+            views.frames,
+            views.seen,
+            self.weights.relations,
+            others=None if labelled is None else labelled.frames,
+        )
+        loss = lam.objective(
+            out,
+            views.frames,
+            self.weights,
+            self._feature_error(out, views),
+            label=self._label_error(out, labelled),
+            pixel_weight=views.pixel_weight,
+        )
+        return _step_output(loss)
+
+    def _draw_labelled(self, batch_idx: int) -> LabelledBatch | None:
+        """Labelled clips of this step, as the encoder is shown clips."""
+        if self.labelled is None:
+            return None
+        generator = torch.Generator().manual_seed(step_seed(self.seed, batch_idx, "labels"))
+        batch = self.labelled.draw(generator, self._share).to(self.device)
+        return replace(batch, frames=view_of(batch.frames, self.augment.inverse, generator, self._share))
+
+    def _feature_error(self, out: lam.LAMOutput, views: Views) -> Tensor | None:
+        if self.target is None:
+            return None
+        return self.target(out.rows, views.frames[:, 1:], views.pixel_weight)
+
+    def _label_error(self, out: lam.LAMOutput, labelled: LabelledBatch | None) -> Tensor | None:
+        if self.heads is None or labelled is None or out.others is None:
+            return None
+        return self.heads(out.others, labelled.actions)
+
+    @property
+    def _share(self) -> tuple[int, int]:
+        return self.global_rank, self.trainer.world_size
 
     def measure(self, clips: Sequence[Clip]) -> Measured:
         return measure_lam(self.model, clips)
@@ -118,14 +168,22 @@ class DynamicsModule(L.LightningModule):
 StageModule = TokenizerModule | LAMModule | DynamicsModule
 
 
-def build_module(config: StageConfig, run: Path, seed: int) -> StageModule:
+def build_module(
+    config: StageConfig, run: Path, seed: int, labelled: LabelledClips | None = None
+) -> StageModule:
     """A stage's module with freshly drawn weights, the same for the same seed on every process.
+
+    Args:
+        config: of the stage.
+        run: folder of the whole run, where its parents are.
+        seed: of the weights, and of every step's randomness.
+        labelled: clips with known actions, for a latent action model that looks at them.
 
     Raises:
         UserError: a parent is missing, or the sizes do not make a model.
     """
     torch.manual_seed(seed)
-    module = _build(config, run, seed)
+    module = _build(config, run, seed, labelled)
     if config.train.compile and not torch.cuda.is_available():
         check_compiler(torch.device("cpu"))
     for part in module.modules():
@@ -136,12 +194,12 @@ def build_module(config: StageConfig, run: Path, seed: int) -> StageModule:
     return module
 
 
-def _build(config: StageConfig, run: Path, seed: int) -> StageModule:
+def _build(config: StageConfig, run: Path, seed: int, labelled: LabelledClips | None) -> StageModule:
     try:
         if isinstance(config, TokenizerStage):
             return TokenizerModule(config)
         if isinstance(config, LAMStage):
-            return LAMModule(config)
+            return LAMModule(config, seed, labelled)
         return DynamicsModule(config, (load_tokenizer(run / "tokenizer"), load_lam(run / "lam")), seed)
     except UserError:
         raise  # says where already

@@ -13,10 +13,13 @@ from genie_lite.train.config import TrainConfig
 WSD_DECAY_SHARE = 0.2  # of all steps; MiniCPM, arXiv:2404.06395, uses 0.1 on far longer runs
 
 
-def step_seed(seed: int, step: int) -> int:
-    """A well mixed 63-bit seed, the same on every process: neighbouring steps and seeds share no numbers."""
+def step_seed(seed: int, step: int, what: str = "0") -> int:
+    """A well mixed 63-bit seed, the same on every process: neighbouring steps and seeds share no numbers.
+
+    What is drawn beside the models' own random numbers says `what` it is, and shares none with them.
+    """
     # The last part has always been 0 with one process; without it, no earlier run could be repeated.
-    digest = hashlib.blake2b(f"{seed}/{step}/0".encode(), digest_size=8).digest()
+    digest = hashlib.blake2b(f"{seed}/{step}/{what}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
 

@@ -1,7 +1,7 @@
 """One sitting of Lightning over one stage: put the parts together, train, write the artifact."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +9,12 @@ import torch
 from torch import nn
 
 from genie_lite.artifact import Artifact, read_artifact, write_artifact
+from genie_lite.data.labels import Labels
 from genie_lite.data.loading.loader import worker_death
 from genie_lite.data.loading.mixture import Corpora
 from genie_lite.data.shards.shards import ShardSet
 from genie_lite.errors import UserError
+from genie_lite.models.heads import remove_heads, write_heads
 from genie_lite.train.callbacks import (
     ClipGradient,
     FiniteLoss,
@@ -24,7 +26,7 @@ from genie_lite.train.callbacks import (
     Validate,
     WeightAverage,
 )
-from genie_lite.train.config import DynamicsStage, StageConfig, StageName
+from genie_lite.train.config import DynamicsStage, LAMStage, StageConfig, StageName
 from genie_lite.train.framework import (
     Callback,
     L,
@@ -34,8 +36,9 @@ from genie_lite.train.framework import (
 )
 from genie_lite.train.fsdp import NAME as FSDP2
 from genie_lite.train.fsdp import SharedOut, gather
+from genie_lite.train.labelled import LabelledClips
 from genie_lite.train.logging import METRICS_FILE, MetricsFile, Row, WandbMode, close_wandb, open_wandb
-from genie_lite.train.module import StageModule, build_module
+from genie_lite.train.module import LAMModule, StageModule, build_module
 from genie_lite.train.rank import is_main_process
 from genie_lite.train.stream import ClipData, TokenData
 
@@ -75,8 +78,10 @@ class Session:
         seed: int,
         *,
         strict: bool = False,
+        labels: Sequence[Labels] | Mapping[str, Labels] = (),
     ) -> None:
         self._stage, self._config, self._shards, self._run = stage, config, shards, run
+        self._labels, self._strict = labels, strict
         self._parents, self._seed = parents, seed
         self._folder = run / stage
         self._checkpoint = self._folder / "last.ckpt"
@@ -92,7 +97,7 @@ class Session:
                 strict=strict,
             )
             if isinstance(config, DynamicsStage)
-            else ClipData(shards, config.train, seed, strict=strict)
+            else ClipData(shards, config.train, seed, strict=strict, **_clips_of(config))
         )
         self._average = None if config.train.ema_decay is None else WeightAverage(config.train.ema_decay)
         self._validate = Validate(self._data.validation_clips, self._folder, self._write, self._average)
@@ -102,7 +107,7 @@ class Session:
         """Train from the last checkpoint, or from nothing, and write the artifact."""
         with quiet_lightning():
             trainer = self._build_trainer(trainer_arguments)
-            module = build_module(self._config, self._run, self._seed)
+            module = build_module(self._config, self._run, self._seed, self._labelled())
             step = self._step_of_checkpoint()
             if trainer.is_global_zero:
                 self._metrics.truncate(step)
@@ -122,10 +127,21 @@ class Session:
             if self._average is not None:
                 self._average.swap(module)
             model = self._whole_model(module)
+            heads = module.heads if isinstance(module, LAMModule) else None
+            weights = None if heads is None else gather(heads.state_dict())
             if trainer.is_global_zero:
+                remove_heads(self._folder)
+                if heads is not None and weights is not None:
+                    write_heads(self._folder, heads.spec, weights)
                 self._finish(model, module, recipe_text)
             trainer.strategy.barrier("artifact")
         return read_artifact(self._folder, self._stage)
+
+    def _labelled(self) -> LabelledClips | None:
+        """The labelled clips, if the stage looks at them: read anew by every process."""
+        if not isinstance(self._config, LAMStage) or not self._config.uses_labels:
+            return None
+        return LabelledClips.gather(self._shards, self._labels, self._config, self._seed, strict=self._strict)
 
     def _build_trainer(self, arguments: dict[str, Any]) -> L.Trainer:
         _check_arguments(arguments)
@@ -214,6 +230,13 @@ class Session:
             self._validate.metrics,
             self._stopwatch.seconds,
         )
+
+
+def _clips_of(config: StageConfig) -> dict[str, Any]:
+    """How clips are drawn, where a stage decides on that."""
+    if not isinstance(config, LAMStage):
+        return {}
+    return {"pair_s": config.model.pair_s, "weight": config.pixel_weight}
 
 
 def _check_arguments(arguments: Mapping[str, Any]) -> None:

@@ -8,6 +8,7 @@ from genie_lite.data.loading.clip import Clip, TokenClip
 from genie_lite.data.loading.loader import LoaderConfig, train_loader, validation_clips
 from genie_lite.data.loading.mixture import Corpora, Corpus
 from genie_lite.data.loading.token_windows import token_loader, validation_tokens
+from genie_lite.data.loading.weight import EvenWeight, WeightConfig
 from genie_lite.data.shards.shards import ShardSet
 from genie_lite.data.shards.token_shards import TokenShards
 from genie_lite.errors import UserError
@@ -69,22 +70,48 @@ class ClipData(L.LightningDataModule):
         train: TrainConfig,
         seed: int,
         *,
+        pair_s: tuple[float, float] | None = None,
+        weight: WeightConfig | None = None,
         strict: bool = False,
     ) -> None:
+        """Prepare to read; nothing is read yet.
+
+        Args:
+            shards: of video, all of one rate unless `pair_s` is given.
+            train: of the stage.
+            seed: of the order.
+            pair_s: least and most seconds from one frame of a clip to the next; None: frames that are adjacent.
+            weight: how much each pixel counts; None: all the same.
+            strict: stop where something cannot be read any more.
+
+        Raises:
+            UserError: corpora of different rates, without a range of seconds.
+        """
         super().__init__()
+        if pair_s is None:
+            Corpora.of(shards).expect_one_rate()
         self._shards, self._train, self._seed, self._strict = shards, train, seed, strict
+        self._pair_s, self._weight = pair_s, weight or EvenWeight()
 
     def train_dataloader(self) -> Stream:
         assert self.trainer is not None
         rank, world_size, batch = _share(self.trainer, self._train)
         same = {name: getattr(self._train, name) for name in ("clip_frames", "num_workers", "cache_gb")}
-        config = LoaderConfig.model_validate({"batch": batch, "strict": self._strict, **same})
+        own = {"batch": batch, "strict": self._strict, "pair_s": self._pair_s, "weight": self._weight}
+        config = LoaderConfig.model_validate(own | same)
         loader = train_loader(self._shards, config, self._seed, rank=rank, world_size=world_size)
         return Stream(loader, self._train.steps * self._train.accumulate)
 
     def validation_clips(self) -> Sequence[Clip]:
         """Clips of held-out sources, always the same."""
-        return validation_clips(self._shards, "test", self._train.clip_frames, self._train.val_clips)
+        return validation_clips(
+            self._shards,
+            "test",
+            self._train.clip_frames,
+            self._train.val_clips,
+            pair_s=self._pair_s,
+            weight=self._weight,
+        )
 
 
 class TokenData(L.LightningDataModule):
@@ -111,13 +138,14 @@ class TokenData(L.LightningDataModule):
             strict: stop where something cannot be read any more.
 
         Raises:
-            UserError: ready tokens that are not those of the parents.
+            UserError: ready tokens that are not those of the parents, or corpora of different rates.
         """
         super().__init__()
         self.prepare_data_per_node = False  # all nodes share the run's folder: one process writes into it
         self._run, self._parents, self._train, self._seed = run, parents, train, seed
         self._strict = strict
         self._corpora: Corpora[ShardSet | TokenShards] = Corpora.of(shards)
+        self._corpora.expect_one_rate()
         self._tokens: Corpora[TokenShards] | None = None
         for corpus in self._corpora.parts:
             if isinstance(corpus.shards, TokenShards):

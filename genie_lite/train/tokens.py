@@ -26,7 +26,7 @@ from genie_lite.data.loading.clip import to_frames
 from genie_lite.data.shards.check import faults_of
 from genie_lite.data.shards.index import INDEX_FILE, Index, Shard, index_of, load_index, parse_shard
 from genie_lite.data.shards.shards import Sample, ShardDamage, ShardSet, ShardWriter
-from genie_lite.data.shards.token_shards import KIND, NO_CODE, Origin, npy
+from genie_lite.data.shards.token_shards import KIND, MOST_NUMBERS, NO_CODE, Origin, npy
 from genie_lite.errors import UserError
 from genie_lite.files import read_json, write_json
 from genie_lite.models.lam import LatentActionModel
@@ -147,9 +147,9 @@ class _Work:
         out: Path,
         parents: Mapping[str, str],
     ) -> None:
-        if max(tokenizer.num_codes, 0 if lam is None else lam.num_codes) > NO_CODE:
+        if max(tokenizer.num_codes, 0 if lam is None else lam.num_codes) > MOST_NUMBERS:
             raise UserError(
-                f"{out}: a token is stored in 16 bits; choose a codebook of at most {NO_CODE} codes"
+                f"{out}: a token is stored in 16 bits; choose a codebook of at most {MOST_NUMBERS} codes"
             )
         self.named = _named(shards)
         self._shards, self._tokenizer, self._lam, self._out = shards, tokenizer, lam, out

@@ -13,12 +13,21 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from genie_lite.data.loading.clip import Clip, TokenClip
-from genie_lite.metrics import code_usage, perplexity, psnr_db
+from genie_lite.metrics import (
+    active_units,
+    code_usage,
+    effective_rank,
+    kl_per_dim_nats,
+    perplexity,
+    psnr_db,
+)
 from genie_lite.models import dynamics as dynamics_model
 from genie_lite.models.dynamics import DynamicsModel, DynamicsWeights
 from genie_lite.models.lam import LatentActionModel
 from genie_lite.models.tokenizer import VideoTokenizer
+from genie_lite.nn.quantize import Quantizer
 from genie_lite.train.panel import panel
+from genie_lite.types import Quantized
 
 PANEL_CLIPS = 3
 
@@ -46,6 +55,41 @@ def code_health(index: Int[Tensor, "*rows"], num_codes: int) -> dict[str, float]
         "code_usage": usage,
         "perplexity": perplexity(index, num_codes),
     }
+
+
+def bottleneck_health(codes: Sequence[Quantized], quantizer: Quantizer) -> dict[str, float]:
+    """What a bottleneck lets through, by the measures that fit its kind.
+
+    Of every kind `code_health`; of a continuous one that is of its nearest centres.
+
+    token_j_usage, token_j_perplexity: of each token by itself, where a code is made of several.
+    active_units, effective_rank: of continuous vectors; see `metrics.py`. kl_nats: divergence from the prior of a
+    VAE. kl_nats_dim_i: of each of its channels.
+    """
+    health = code_health(torch.cat([code.index.reshape(-1) for code in codes]), quantizer.num_codes)
+    if quantizer.num_tokens > 1:
+        tokens = torch.cat([rearrange(code.tokens, "... m -> (...) m") for code in codes])
+        health |= _token_health(tokens, quantizer.codes_per_token)
+    if quantizer.is_continuous:
+        vectors = torch.cat([rearrange(code.embedding, "... d -> (...) d") for code in codes])
+        health |= {"active_units": float(active_units(vectors)), "effective_rank": effective_rank(vectors)}
+        health |= _divergence(vectors, [code.spread for code in codes])
+    return health
+
+
+def _token_health(tokens: Int[Tensor, "rows m"], num_codes: int) -> dict[str, float]:
+    each = tokens.unbind(dim=-1)
+    return {f"token_{at}_usage": code_usage(token, num_codes) for at, token in enumerate(each)} | {
+        f"token_{at}_perplexity": perplexity(token, num_codes) for at, token in enumerate(each)
+    }
+
+
+def _divergence(mean: Float[Tensor, "rows d"], spreads: Sequence[Tensor | None]) -> dict[str, float]:
+    known = [rearrange(spread, "... d -> (...) d") for spread in spreads if spread is not None]
+    if not known:
+        return {}
+    nats = kl_per_dim_nats(mean, torch.cat(known)).tolist()
+    return {"kl_nats": float(sum(nats))} | {f"kl_nats_dim_{at}": each for at, each in enumerate(nats)}
 
 
 @torch.no_grad()
@@ -76,7 +120,7 @@ def measure_lam(model: LatentActionModel, clips: Sequence[Clip]) -> Measured:
         "psnr_db": reached,
         "copy_psnr_db": pooled_psnr_db(past, target),
         "control_db": reached - pooled_psnr_db(wrong, target),
-        **code_health(torch.cat([out.code.index.reshape(-1) for out in outs]), model.num_codes),
+        **bottleneck_health([out.code for out in outs], model.quantizer),
     }
     triples = zip(target[:PANEL_CLIPS], predictions, wrong, strict=False)
     return Measured(metrics, panel([rows[0] for triple in triples for rows in triple]))

@@ -22,7 +22,7 @@ from genie_lite.data.labels import read_labels
 from genie_lite.files import write_json
 from tests.command_line import Outcome, call, start
 from tests.lerobot_fixture import write_lerobot
-from tests.unit.test_readme import DOCUMENTS, ROOT, commands_of
+from tests.unit.test_readme import DOCUMENTS, GUIDE, ROOT, commands_of
 from tests.videos import moving_square, wandering_square, write
 
 ENGINES = ("make ", *(f"genie-lite run recipes/{name}" for name in ("video", "g1", "coinrun")))
@@ -70,6 +70,46 @@ def test_the_python_of_the_readme_works(readme: dict[str, Outcome], place: Path)
             [sys.executable, "-c", block + checks], cwd=place, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="session")
+def guide(readme: dict[str, Outcome], place: Path) -> dict[str, Outcome]:
+    """What each command of the guide to latent actions left, on the run and the shards of the README."""
+    (place / "notebooks").symlink_to(ROOT / "notebooks")
+    outcomes = {}
+    for line in commands_of(GUIDE):
+        program, *rest = shlex.split(line)
+        if program == "genie-lite":
+            outcomes[line] = start(*rest, folder=place)
+        else:
+            command = [sys.executable, *rest]
+            done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
+            outcomes[line] = Outcome(done.returncode, done.stdout, done.stderr)
+    return outcomes
+
+
+def test_every_command_of_the_guide_works(guide: dict[str, Outcome]) -> None:
+    assert {line: outcome.err for line, outcome in guide.items() if outcome.code} == {}
+
+
+def test_the_python_of_the_guide_works(guide: dict[str, Outcome], place: Path) -> None:
+    """Its blocks follow one another, as on a robot: without a trainer and a video decoder."""
+    blocks = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), flags=re.DOTALL)
+    checks = "import sys\nassert not {'lightning', 'av', 'decord', 'webdataset'} & sys.modules.keys()\n"
+    command = [sys.executable, "-c", "\n".join([*blocks, checks])]
+    done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    card = (place / "toy-lam" / "README.md").read_text()
+    verdict = json.loads((place / RUN / "inspect" / "inspect.json").read_text())["verdict"]
+    assert verdict["answer"] in card
+
+
+def test_a_policy_is_cloned_from_the_parquet_alone(guide: dict[str, Outcome]) -> None:
+    """By a loop that knows nothing of us."""
+    source = (ROOT / "notebooks" / "clone_latent_actions.py").read_text()
+    assert not re.search(r"^(import|from) genie_lite", source, flags=re.MULTILINE)
+    (outcome,) = (outcome for line, outcome in guide.items() if "clone_latent_actions" in line)
+    assert re.search(r"\d+ held-out transitions: policy \d+%", outcome.out)
 
 
 def outcome_of(readme: dict[str, Outcome], beginning: str) -> Outcome:
@@ -302,7 +342,9 @@ def documented() -> list[str]:
     ]
     shown = [line for path in DOCUMENTS for line in commands_of(path)]
     own = [line for line in commands_of(ROOT / "README.md") if not line.startswith(ENGINES)]
-    return sorted({line for line in [*headers, *shown] if line.startswith("genie-lite ")} - set(own))
+    return sorted(
+        {line for line in [*headers, *shown] if line.startswith("genie-lite ")} - {*own, *commands_of(GUIDE)}
+    )
 
 
 def small(line: str) -> list[str]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from genie_lite.artifact import read_artifact, write_artifact
 from genie_lite.data.loading.clip import Clip, TokenClip
 from genie_lite.data.loading.mixture import Corpora, Corpus
+from genie_lite.data.loading.weight import FlowWeight
 from genie_lite.data.shards.shards import ShardSet
 from genie_lite.data.shards.token_shards import TokenShards
 from genie_lite.errors import UserError
@@ -35,7 +36,7 @@ class Diary(L.LightningModule):
 
     def training_step(self, clip: Clip | TokenClip, batch_idx: int) -> Tensor:
         if isinstance(clip, Clip):
-            self.seen.append(list(zip(clip.key, clip.start, strict=True)))
+            self.seen.append(list(zip(clip.key, clip.start, clip.dt_s, strict=True)))
         else:
             self.seen.append([*clip.tokens.flatten(1).tolist(), *clip.codes.tolist()])
         return self.weight * 1.0
@@ -102,12 +103,21 @@ def clip_data(given: ShardSet | Corpora[ShardSet], run: Path, **changes: Any) ->
     return ClipData(given, settings(**changes), 0)
 
 
+def paired_data(given: ShardSet | Corpora[ShardSet], run: Path, **changes: Any) -> ClipData:
+    return ClipData(given, settings(**changes), 0, pair_s=(0.1, 0.3), weight=FlowWeight())
+
+
 def token_data(given: Any, run: Path, **changes: Any) -> TokenData:
     return TokenData(given, run, parents(run), settings(**changes), 0)
 
 
-@pytest.mark.parametrize(("before", "after"), [(0, 0), (2, 1), (0, 2), (1, 0)])
-@pytest.mark.parametrize("make", [clip_data, token_data])
+PROCESSES = [(0, 0), (2, 1), (0, 2), (1, 0)]
+
+
+@pytest.mark.parametrize(
+    ("make", "before", "after"),
+    [*[(make, *each) for make in (clip_data, token_data) for each in PROCESSES], (paired_data, 0, 2)],
+)
 def test_a_run_goes_on_with_other_loading_processes(
     tmp_path: Path, shards: ShardSet, others: ShardSet, run: Path, make: Any, before: int, after: int
 ) -> None:
@@ -118,6 +128,34 @@ def test_a_run_goes_on_with_other_loading_processes(
     resumed = fit(make(corpora, run, num_workers=after), tmp_path, resume=keep)
     assert len(whole) == STEPS
     assert resumed == whole[KEPT:]
+
+
+def test_pairs_in_seconds_and_weights_reach_training_and_validation(
+    tmp_path: Path, shards: ShardSet, others: ShardSet, run: Path
+) -> None:
+    slow = ShardSet(others.folder, others.config | {"rate_hz": 5.0}, others.fingerprint, others.shards)
+    corpora = Corpora((Corpus(shards), Corpus(slow)))
+    seen = fit(paired_data(corpora, run), tmp_path)
+    assert {round(dt_s, 6) for batch in seen for _, _, dt_s in batch} == {
+        0.1,
+        0.2,
+    }  # no shot is long enough for 0.3
+    clips = paired_data(corpora, run).validation_clips()
+    assert len({clip.dt_s[0] for clip in clips}) > 1
+    for clip in clips:
+        assert clip.weight is not None
+        assert clip.weight.mean() == pytest.approx(1, abs=1e-5)
+        assert clip.weight.min() < 0.9
+    assert all(clip.weight is None for clip in clip_data(shards, run).validation_clips())
+
+
+@pytest.mark.parametrize("make", [clip_data, token_data])
+def test_corpora_of_two_rates_need_a_range_of_seconds(
+    shards: ShardSet, others: ShardSet, run: Path, make: Any
+) -> None:
+    slow = ShardSet(others.folder, others.config | {"rate_hz": 5.0}, others.fingerprint, others.shards)
+    with pytest.raises(UserError, match=r"5 frames per second, but .* has 10 frames per second"):
+        make(Corpora((Corpus(shards), Corpus(slow))), run)
 
 
 def test_a_checkpoint_of_other_data_is_refused(

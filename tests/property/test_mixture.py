@@ -223,13 +223,19 @@ def test_one_corpus_is_as_if_it_were_alone() -> None:
 
 def test_corpora_must_agree_in_what_a_frame_is() -> None:
     one, two = flat_video([[20]], "one"), flat_video([[20]], "two")
-    for changed, message in (
-        ({"size_px": 2}, r"two: frames \(height, width\) of \(2, 2\) pixels, but one has .* \(1, 1\) pixels"),
-        ({"rate_hz": 5.0}, "two: 5 frames per second, but one has 10 frames per second"),
+    other = type(two)(two.folder, two.config | {"size_px": 2}, two.fingerprint, two.shards)
+    message = r"two: frames \(height, width\) of \(2, 2\) pixels, but one has .* \(1, 1\) pixels"
+    with pytest.raises(UserError, match=message):
+        Corpora((Corpus(one), Corpus(other)))
+
+
+def test_corpora_of_two_rates_are_told_apart_where_it_matters() -> None:
+    corpora = Corpora((Corpus(flat_video([[20]], "one")), Corpus(flat_video([[20]], "two", rate_hz=5.0))))
+    with pytest.raises(
+        UserError, match=r"two: 5 frames per second, but one has 10 frames per second; ingest both"
     ):
-        other = type(two)(two.folder, two.config | changed, two.fingerprint, two.shards)
-        with pytest.raises(UserError, match=message):
-            Corpora((Corpus(one), Corpus(other)))
+        corpora.expect_one_rate()
+    Corpora.of(flat_video([[20]])).expect_one_rate()
 
 
 @pytest.mark.parametrize("weight", [0.0, -1.0, float("nan"), float("inf")])

@@ -54,10 +54,10 @@ def test_windows_are_continuous_and_stay_in_their_sample(lengths, config, seed) 
 def test_an_epoch_draws_each_sample_in_proportion_to_its_length(lengths, config, seed) -> None:
     windows = clips(lengths, config, seed)
     expected = {
-        f"train-{shard}-{k}": length // config.span
+        f"train-{shard}-{k}": length // config.span_of(config.stride)
         for shard, each in enumerate(lengths)
         for k, length in enumerate(each)
-        if length >= config.span
+        if length >= config.span_of(config.stride)
     }
     for epoch in range(2):
         first = epoch * windows.per_epoch

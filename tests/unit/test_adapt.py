@@ -47,6 +47,7 @@ def latents_of(shown: Footage, code: np.ndarray, seed: int = 0) -> Latents:
         horizon_frames=np.ones(rows, dtype=int),
         dt_s=np.ones(rows),
         code=np.where(shown.has_next, code, -1).astype(np.int32),
+        tokens=np.where(shown.has_next, code, -1).astype(np.int32)[:, None],
         embedding=np.random.default_rng(seed).normal(size=(rows, 3)).astype(np.float32),
         recon_psnr_db=np.zeros(rows),
         copy_psnr_db=np.zeros(rows),
@@ -102,11 +103,26 @@ def test_a_games_transition_over_several_frames_is_refused() -> None:
     labels = Labels(shown.source, shown.frame_index, np.zeros(11, int), "discrete", NAMES)
     latents = latents_of(shown, np.zeros(11))
     thinned = replace(latents, horizon_frames=np.where(np.arange(11) == 6, 3, 1), dt_s=np.full(11, 0.1))
-    with pytest.raises(UserError, match=r"1 of 9 labelled .* frames 1 to 4 of shot-1\.mp4; .* rate_hz=30$"):
+    told = r"1 of 9 labelled .* frames 1 to 4 of shot-1\.mp4; .* rate_hz=30, .* window_s=0\.03333$"
+    with pytest.raises(UserError, match=told):
         gather(shown, thinned, 3, labels, CONFIG, 0)
     angles = Labels(shown.source, shown.frame_index, np.ones((11, 2), np.float32), "continuous", ("a", "b"))
     few = CONFIG.model_copy(update={"labels_budget": 5})
     assert gather(shown, thinned, 3, angles, few, 0).known.all()
+
+
+def test_a_robots_transition_may_reach_several_frames_ahead() -> None:
+    """With a window of 2 frames, the last two of a shot lead nowhere; all others keep the command of their own."""
+    shown = footage((5, 6))
+    latents = latents_of(shown, np.arange(11) % 3)
+    ahead = np.array([True] * 3 + [False] * 2 + [True] * 4 + [False] * 2)
+    latents = replace(latents, horizon_frames=np.where(ahead, 2, 0), valid=ahead)
+    command = np.arange(22, dtype=np.float32).reshape(11, 2)
+    labels = Labels(shown.source, shown.frame_index, command, "continuous", ("a", "b"))
+    material = gather(shown, latents, 3, labels, CONFIG.model_copy(update={"labels_budget": 5}), 0)
+    assert material.rows.tolist() == np.flatnonzero(ahead).tolist()
+    assert material.target.tolist() == command[ahead].tolist()
+    assert material.given.code.tolist() == (np.arange(11) % 3)[ahead].tolist()
 
 
 def test_only_demonstrations_are_labelled_and_imitated() -> None:

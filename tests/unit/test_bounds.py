@@ -8,7 +8,7 @@ import pytest
 from genie_lite.artifact import write_artifact
 from genie_lite.config import dump, parse
 from genie_lite.data.shards.shards import ShardSet
-from genie_lite.data.shards.token_shards import NO_CODE
+from genie_lite.data.shards.token_shards import MOST_NUMBERS
 from genie_lite.envs.games import game_of
 from genie_lite.envs.procgen import MAX_LEVEL
 from genie_lite.errors import UserError
@@ -66,7 +66,7 @@ def test_what_no_stage_can_be_trained_with(stage: str, override: str, words: str
         ("model.patch=64", "model: frame_hw 32x32 is not divisible by patch 64"),
         ("model.code.num_codes=0", "num_codes: found 0; expected at least 2"),
         ("model.code.num_codes=1", "num_codes: found 1; expected at least 2"),
-        ("model.code.num_codes=65536", "num_codes: found 65536; expected at most 65535"),
+        ("model.code.num_codes=65537", "num_codes: found 65537; expected at most 65536"),
         ("model.code.dim=0", "dim: found 0; expected at least 1"),
         ("model.code.decay=1.5", "decay: found 1.5; expected less than 1"),
         ("model.code.decay=-0.5", "decay: found -0.5; expected at least 0"),
@@ -87,7 +87,7 @@ def test_what_no_bottleneck_can_be_trained_with(stage: str, override: str, words
         ([FSQ % "[]"], "lam.model.code.levels: found []; expected at least 1 of them"),
         ([FSQ % "[1]"], "lam.model.code.levels.0: found 1; expected at least 3"),
         ([FSQ % "[8, 2]"], "lam.model.code.levels.1: found 2; expected at least 3"),
-        ([FSQ % "[256, 256]"], "lam.model.code: levels: [256, 256] make 65536 codes"),
+        ([FSQ % "[256, 257]"], "lam.model.code: levels: [256, 257] make 65792 codes"),
         (["lam.weights.motion=-1"], "lam.weights.motion: found -1; expected at least 0"),
         (["lam.weights.features=-1"], "lam.weights.features: found -1; expected at least 0"),
         (
@@ -138,7 +138,7 @@ def test_the_ends_of_what_is_allowed_are_allowed(overrides: list[str]) -> None:
 
 
 def test_a_code_fits_where_training_keeps_it() -> None:
-    assert MOST_CODES <= NO_CODE  # codes are 0 ... MOST_CODES - 1
+    assert MOST_CODES <= MOST_NUMBERS
 
 
 SMALLER = [f"{stage}.model.frame_hw=[16, 16]" for stage in ("tokenizer", "lam")] + ["data.ingest.size_px=16"]

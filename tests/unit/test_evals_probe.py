@@ -9,7 +9,14 @@ import torch
 from genie_lite.data.labels import Labels
 from genie_lite.data.shards.shards import Sample
 from genie_lite.errors import UserError
-from genie_lite.evals.probe import Split, look_up, probe_continuous, probe_discrete, read_linear
+from genie_lite.evals.probe import (
+    Split,
+    code_columns,
+    look_up,
+    probe_continuous,
+    probe_discrete,
+    read_linear,
+)
 from genie_lite.evals.transitions import Transitions, label_transitions
 from tests import models
 
@@ -182,3 +189,35 @@ def test_shots_without_labels_give_no_rows() -> None:
     rows = label_transitions(models.lam().eval(), [shot], labels)
     assert len(rows) == 0
     assert {len(getattr(rows, field.name)) for field in dataclasses.fields(rows)} == {0}
+
+
+def of_tokens(data: Split, alphabet: int) -> Split:
+    """The same transitions, with codes of three tokens: the middle one tells the action, the others chatter."""
+
+    def changed(rows: Transitions, seed: int) -> Transitions:
+        chatter = np.random.default_rng(seed).integers(0, alphabet, (2, len(rows)))
+        return dataclasses.replace(rows, code=(chatter[0] * alphabet + rows.code) * alphabet + chatter[1])
+
+    return Split(changed(data.train, 0), changed(data.test, 1))
+
+
+def test_codes_of_several_tokens_are_read_token_by_token() -> None:
+    """Nearly every code of the test rows is one that was never seen as a whole."""
+    told, silent = of_tokens(split(1.0), 40), of_tokens(split(0.0), 40)
+    seen = np.isin(told.test.code, told.train.code).mean()
+    assert seen < 0.1
+    found = probe_discrete(told, silent, 40**3, NUM_ACTIONS, num_tokens=3)
+    assert found.score["code"].mean > 0.9
+    assert found.score["random_lam"].mean < 0.7
+    assert found.gain["code_over_random_lam"].low > 0
+
+
+def test_a_large_alphabet_costs_no_more_than_a_small_one() -> None:
+    code = np.arange(5000) * 13 % 65536
+    code[:600] = 65535
+    seen, unseen = code_columns(code, np.array([65535, 65534]), 65536, 1)
+    assert seen.shape == (5000, 512)
+    assert seen[:600].sum() == 600, "the commonest code has a column"
+    assert unseen.sum(axis=1).tolist() == [1, 0]
+    seen, _ = code_columns(code, code, 65536, 4)
+    assert 512 < seen.shape[1] <= 512 + 4 * 16

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 from torch import nn
 
-from genie_lite.adapt.material import fingerprint
 from genie_lite.artifact import write_artifact
-from genie_lite.data.labels import Labels
+from genie_lite.data.labels import Labels, fingerprint
 from genie_lite.data.shards.index import index_of
 from genie_lite.data.shards.shards import ShardSet
 from genie_lite.data.sources.find import find_sources

@@ -26,6 +26,8 @@ LAYERS = {
         "recipe",
         "folder",
         "evaluation",
+        "extraction",
+        "inspection",
         "steer",
         "replay",
         "pipeline",

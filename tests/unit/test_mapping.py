@@ -1,6 +1,7 @@
 """Mappings from latent actions to true ones: what they learn, how one is chosen, and what is saved."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,7 @@ def latents(embedding: np.ndarray, code: np.ndarray, key: np.ndarray) -> Latents
         horizon_frames=zeros,
         dt_s=zeros,
         code=code.astype(np.int32),
+        tokens=code.astype(np.int32)[:, None],
         embedding=embedding.astype(np.float32),
         recon_psnr_db=zeros,
         copy_psnr_db=zeros,
@@ -209,3 +211,22 @@ def test_the_same_seed_gives_the_same_mapping() -> None:
     )
     assert torch.equal(first, second)
     assert not torch.equal(first, other)
+
+
+def test_the_context_has_columns_for_each_token_not_for_each_of_their_combinations() -> None:
+    code = np.array([0, 5, 65535])
+    rows = replace(
+        latents(np.zeros((3, 2)), code, np.array(["a"] * 3)),
+        tokens=np.array([[0, 0, 0, 0], [0, 0, 0, 5], [15, 15, 15, 15]], dtype=np.int32),
+    )
+    found = mapping_input(rows, num_codes=16**4, before=0, after=0)
+    assert found.code.tolist() == code.tolist()
+    assert found.context.shape == (3, 2 + 4 * 16)
+    columns = found.context[:, 2:].reshape(3, 4, 16)
+    assert columns.argmax(dim=2).tolist() == [[0, 0, 0, 0], [0, 0, 0, 5], [15, 15, 15, 15]]
+    assert (columns.sum(dim=2) == 1).all()
+
+
+def test_a_large_alphabet_has_no_columns_and_its_embedding_tells() -> None:
+    rows = latents(np.ones((3, 2)), np.array([0, 5, 4095]), np.array(["a"] * 3))
+    assert mapping_input(rows, num_codes=4096, before=0, after=0).context.shape == (3, 2)

@@ -5,7 +5,15 @@ import math
 import pytest
 import torch
 
-from genie_lite.metrics import code_usage, perplexity, psnr_db, ssim
+from genie_lite.metrics import (
+    active_units,
+    code_usage,
+    effective_rank,
+    kl_per_dim_nats,
+    perplexity,
+    psnr_db,
+    ssim,
+)
 from genie_lite.types import Loss
 
 
@@ -54,3 +62,28 @@ def test_no_term_without_a_weight_and_no_weight_without_a_term() -> None:
     with pytest.raises(AssertionError):
         Loss.weigh({"a": one, "b": one}, {"a": 1.0})
     assert math.isclose(float(Loss.weigh({"a": one}, {"a": 3.0}).total), 3.0)
+
+
+def test_units_are_active_where_means_vary() -> None:
+    mean = torch.randn(4000, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 0.09, 0.0])
+    assert active_units(mean + 5) == 1
+    assert active_units(mean + 5, at_least=0.005) == 2
+    assert active_units(torch.ones(2, 3, 4)) == 0
+
+
+def test_divergence_of_each_channel_is_that_of_normals() -> None:
+    generator = torch.Generator().manual_seed(0)
+    mean, spread = torch.randn(50, 3, generator=generator), 0.1 + torch.rand(50, 3, generator=generator)
+    prior = torch.distributions.Normal(0.0, 1.0)
+    wanted = torch.distributions.kl_divergence(torch.distributions.Normal(mean, spread), prior).mean(dim=0)
+    torch.testing.assert_close(kl_per_dim_nats(mean, spread).float(), wanted)
+    assert kl_per_dim_nats(torch.zeros(4, 2), torch.ones(4, 2)).tolist() == [0, 0]
+
+
+def test_effective_rank_counts_directions() -> None:
+    rows = torch.randn(20000, 3, generator=torch.Generator().manual_seed(0))
+    assert effective_rank(rows) == pytest.approx(3, abs=0.01)
+    assert effective_rank(rows * torch.tensor([1.0, 1.0, 1e-4]) + 7) == pytest.approx(2, abs=0.01)
+    assert effective_rank(rows[:, :1] * torch.ones(3)) == pytest.approx(1, abs=0.01)
+    assert effective_rank(torch.ones(10, 3)) == 0
+    assert effective_rank(rows[:, :1]) == pytest.approx(1)

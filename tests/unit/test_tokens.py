@@ -485,8 +485,8 @@ def test_an_index_that_says_nothing_of_its_origin_is_refused(folder: Path, tmp_p
 def test_more_codes_than_sixteen_bits_hold_are_refused(
     tmp_path: Path, shards: ShardSet, models: Models, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(type(models[0]), "num_codes", 2**16)
-    with pytest.raises(UserError, match="stored in 16 bits; choose a codebook of at most 65535 codes"):
+    monkeypatch.setattr(type(models[0]), "num_codes", 2**16 + 1)
+    with pytest.raises(UserError, match="stored in 16 bits; choose a codebook of at most 65536 codes"):
         tokenize(shards, *models, tmp_path, PARENTS)
 
 

@@ -1,12 +1,15 @@
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 from genie_lite.data.loading.clip import Clip, TokenClip
+from genie_lite.nn.quantize import FSQConfig, NoneConfig, Quantizer, VAEConfig, VQConfig
 from genie_lite.train.panel import panel, png
 from genie_lite.train.validation import (
+    bottleneck_health,
     code_health,
     measure_dynamics,
     measure_lam,
@@ -79,3 +82,25 @@ def test_a_panel_puts_frames_side_by_side_and_clips_under_one_another() -> None:
     assert (picture[:4] == 255).all()
     assert (picture[4:] == 0).all()
     assert png(picture).startswith(b"\x89PNG")
+
+
+def test_health_of_a_bottleneck_is_told_by_what_fits_its_kind() -> None:
+    def health(code: Any) -> dict[str, float]:
+        torch.manual_seed(0)
+        quantizer = Quantizer(code, 6)
+        rows = torch.randn(64, 3, 6)
+        quantizer(rows)
+        return bottleneck_health([quantizer.eval()(rows), quantizer(rows[:9])], quantizer)
+
+    plain = {"codes_used", "code_usage", "perplexity"}
+    assert health(FSQConfig(levels=(3, 3))).keys() == plain
+    tokens = {f"token_{at}_{name}" for at in range(2) for name in ("usage", "perplexity")}
+    product = health(VQConfig(num_codes=4, dim=2, tokens=2))
+    assert product.keys() == plain | tokens
+    assert product["perplexity"] <= product["token_0_perplexity"] * product["token_1_perplexity"] + 1e-6
+    units = {"active_units", "effective_rank"}
+    assert health(NoneConfig(dim=3)).keys() == plain | units
+    vae = health(VAEConfig(dim=3))
+    assert vae.keys() == plain | units | {"kl_nats", "kl_nats_dim_0", "kl_nats_dim_1", "kl_nats_dim_2"}
+    assert vae["kl_nats"] == pytest.approx(sum(vae[f"kl_nats_dim_{at}"] for at in range(3)))
+    assert vae["active_units"] == 3

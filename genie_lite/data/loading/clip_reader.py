@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 
 from genie_lite.data.loading.clip import Window
-from genie_lite.data.loading.windows import LoaderConfig
+from genie_lite.data.loading.weigher import Weigher
+from genie_lite.data.loading.windows import Damage, LoaderConfig
 from genie_lite.data.shards.index import ADVICE, Shard
 from genie_lite.data.shards.shards import Sample, ShardDamage, ShardSet
 from genie_lite.errors import UserError
@@ -21,22 +22,34 @@ class ClipReader:
     """
 
     def __init__(self, shards: ShardSet, config: LoaderConfig, cache_bytes: int) -> None:
+        """Prepare to read; nothing is read yet.
+
+        Raises:
+            UserError: a folder of masks that is not there.
+        """
         self._shards, self._config = shards, config
+        self._weigher = Weigher(shards, config.weight)
         self._room_bytes = cache_bytes
         self._open: OrderedDict[str, list[Sample]] = OrderedDict()
         self._decoded: dict[tuple[str, int], tuple[Sample, np.ndarray]] = {}
         self._broken: dict[tuple[str, int | None], ShardDamage] = {}
 
-    def read(self, shard: Shard, index: int, start: int) -> Window:
-        """The window of a sample that begins at frame `start`.
+    def read(self, shard: Shard, index: int, start: int, stride: int) -> Window:
+        """The window of a sample that begins at frame `start`, its frames `stride` apart.
 
         Raises:
             ShardDamage: the shard, or this sample of it, cannot be read any more.
         """
-        places = list(range(start, start + self._config.span, self._config.stride))
+        places = list(range(start, start + self._config.span_of(stride), stride))
         sample, pixels = self._pixels(shard, index, places)
-        source_frames = sample.meta["source_frames"]
-        return Window(pixels, sample.meta["source"], start, sample.key, [source_frames[k] for k in places])
+        source, source_frames = sample.meta["source"], sample.meta["source_frames"]
+        frame_index = [source_frames[k] for k in places]
+        weight = self._weigher(pixels, source, frame_index)
+        return Window(pixels, source, start, sample.key, frame_index, stride / self._shards.rate_hz, weight)
+
+    def take_damage(self) -> list[Damage]:
+        """What `read` found to have no weights since it was last asked."""
+        return self._weigher.take_damage()
 
     def _pixels(self, shard: Shard, index: int, places: list[int]) -> tuple[Sample, np.ndarray]:
         cached = self._decoded.get((shard.file, index))

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from genie_lite.config import change
 from genie_lite.data.loading.clip import Clip, PackedClip, to_frames
 from genie_lite.data.loading.clip_windows import ClipWindows
-from genie_lite.data.loading.held_out import validation_clips
+from genie_lite.data.loading.held_out import UNWEIGHED, validation_clips
 from genie_lite.data.loading.mixture import Corpora, mix
 from genie_lite.data.loading.windows import Damage, LoaderConfig, Share, Windows
 from genie_lite.data.shards.shards import ShardSet
@@ -47,9 +47,12 @@ def train_loader(
     Resuming decodes nothing that was seen before.
 
     Raises:
-        UserError: no sample of the split is long enough for a window.
+        UserError: no sample of the split is long enough for a window, corpora of different rates without a range
+            of seconds, or a range that holds no stride.
     """
     corpora = Corpora.of(shards)
+    if config.pair_s is None:
+        corpora.expect_one_rate()
     parts = [ClipWindows(corpus.shards, config, seed, split) for corpus in corpora.parts]
     share = Share(config.batch, rank, world_size)
     windows = mix(parts, corpora, seed)
@@ -118,6 +121,7 @@ class Loader(Generic[BatchT_co]):
         self._pack, self._unpack, self._num_workers = pack, unpack, num_workers
         self._position = 0
         self.replaced: Counter[str] = Counter()  # windows that others stood in for, by what was damaged
+        self.unweighed: Counter[str] = Counter()  # windows without masks, by the source
 
     def __iter__(self) -> Iterator[BatchT_co]:
         """Batches from the position on."""
@@ -170,9 +174,17 @@ class Loader(Generic[BatchT_co]):
 
     def _note(self, damage: Sequence[Damage]) -> None:
         for each in damage:
+            if not each.is_replaced:
+                self._note_unweighed(each)
+                continue
             if each.what not in self.replaced:
                 log.warning("%s; other windows stand in for what cannot be read", each.reason)
             self.replaced[each.what] += 1
+
+    def _note_unweighed(self, damage: Damage) -> None:
+        if not self.unweighed:
+            log.warning("%s; %s", damage.reason, UNWEIGHED)
+        self.unweighed[damage.what] += 1
 
 
 def worker_death(error: BaseException) -> UserError | None:

@@ -8,7 +8,7 @@ its own sequence without a gap.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -57,11 +57,11 @@ class Corpus(Generic[DataSetT_co]):
 
 @dataclass(frozen=True)
 class Corpora(Generic[DataSetT_co]):
-    """What a stage trains on: one corpus or several that agree in what a frame is.
+    """What a stage trains on: one corpus or several whose frames have one size; `expect_one_rate` asks for one rate.
 
     Raises:
         UserError: none, a weight that is not above 0 or next to nothing beside the others, or frames of another size
-            or rate in one of them.
+            in one of them.
     """
 
     parts: tuple[Corpus[DataSetT_co], ...]
@@ -75,7 +75,7 @@ class Corpora(Generic[DataSetT_co]):
                     f"{corpus.shards.place}: weight {corpus.weight:g}, expected a number above 0; "
                     "leave the corpus out instead"
                 )
-            self._expect_same_frames(corpus.shards)
+            self._expect_same(corpus.shards, "frames (height, width) of {} pixels", _size)
         for corpus, share in zip(self.parts, self.shares, strict=True):
             if share < SMALLEST_SHARE:
                 raise UserError(
@@ -104,6 +104,7 @@ class Corpora(Generic[DataSetT_co]):
 
     @property
     def rate_hz(self) -> float:
+        """Of the first; that of all of them after `expect_one_rate`."""
         return self.parts[0].shards.rate_hz
 
     @property
@@ -127,17 +128,30 @@ class Corpora(Generic[DataSetT_co]):
         """Frames of a split in all of them."""
         return sum(corpus.shards.num_frames(split) for corpus in self.parts)
 
-    def _expect_same_frames(self, other: DataSet) -> None:
+    def expect_one_rate(self) -> None:
+        """What counts in frames instead of seconds means the same in all of them.
+
+        Raises:
+            UserError: it does not.
+        """
+        for corpus in self.parts:
+            self._expect_same(corpus.shards, "{} frames per second", _rate)
+
+    def _expect_same(self, other: DataSet, name: str, of: Callable[[DataSet], object]) -> None:
         first = self.parts[0].shards
-        for name, one, two in (
-            ("frames (height, width) of {} pixels", first.frame_hw, other.frame_hw),
-            ("{} frames per second", f"{first.rate_hz:g}", f"{other.rate_hz:g}"),
-        ):
-            if one != two:
-                raise UserError(
-                    f"{other.place}: {name.format(two)}, but {first.place} has {name.format(one)}; "
-                    "ingest both with the same size_px and rate_hz"
-                )
+        if of(first) != of(other):
+            raise UserError(
+                f"{other.place}: {name.format(of(other))}, but {first.place} has {name.format(of(first))}; "
+                "ingest both with the same size_px and rate_hz"
+            )
+
+
+def _size(shards: DataSet) -> tuple[int, int]:
+    return shards.frame_hw
+
+
+def _rate(shards: DataSet) -> str:
+    return f"{shards.rate_hz:g}"
 
 
 class OfCorpus(NamedTuple):

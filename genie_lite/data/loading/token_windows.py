@@ -36,9 +36,10 @@ def token_loader(
     A rank takes every `world_size`-th window, as the dynamics model shares out what it draws for the whole batch.
 
     Raises:
-        UserError: no sample of the split is long enough, or there are no codes.
+        UserError: no sample of the split is long enough, there are no codes, or corpora of different rates.
     """
     corpora = Corpora.of(tokens)
+    corpora.expect_one_rate()
     parts = [TokenWindows(corpus.shards, clip_frames, seed, split, strict=strict) for corpus in corpora.parts]
     share = Share(batch, rank, world_size, interleaved=True)
     return Loader(mix(parts, corpora, seed), share, pack, _as_it_is, num_workers)
@@ -196,9 +197,10 @@ def validation_tokens(
     Several corpora give in proportion to their weights, and take turns.
 
     Raises:
-        UserError: no sample of the split is long enough, or there are no codes.
+        UserError: no sample of the split is long enough, there are no codes, or corpora of different rates.
     """
     corpora = Corpora.of(tokens)
+    corpora.expect_one_rate()
     chosen: list[list[TokenClip]] = []
     for corpus, limited in zip(corpora.parts, apportion(limit, corpora.shares), strict=True):
         windows = TokenWindows(corpus.shards, clip_frames, 0, split)

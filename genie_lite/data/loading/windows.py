@@ -9,23 +9,29 @@ out so far by all ranks together, and neither the number of loading processes no
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from math import ceil, floor
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from genie_lite.config import Config
+from genie_lite.data.loading.weight import EvenWeight, WeightConfig
 from genie_lite.data.shards.shards import ShardDamage
 from genie_lite.errors import UserError
 
 WindowT = TypeVar("WindowT")
 PlaceT = TypeVar("PlaceT")
 
+ROUNDING = 1e-6  # 0.7 s are 7 frames at 10 Hz, also where they are 6.999… in floating point
+
 
 class LoaderConfig(Config):
     """How windows are drawn.
 
     clip_frames: frames of a window. batch: windows per batch and rank. stride: samples' frames from one
-    frame of a window to the next. shuffle_shards: shards in memory, and shuffled together, at a time.
+    frame of a window to the next. pair_s: the same as a range of seconds, least and most; then every window draws
+    its stride from all whole ones in the range, and corpora of different rates may be mixed. weight: how much
+    each pixel counts. shuffle_shards: shards in memory, and shuffled together, at a time.
     cache_gb: decoded frames kept, per rank. num_workers: loading processes, 0 to load in the trainer's.
     strict: stop at a shard that cannot be read any more, instead of taking other windows for its own.
 
@@ -37,23 +43,56 @@ class LoaderConfig(Config):
     clip_frames: int = Field(default=16, ge=1)
     batch: int = Field(default=16, ge=1)
     stride: int = Field(default=1, ge=1)
+    pair_s: tuple[float, float] | None = None
+    weight: WeightConfig = EvenWeight()
     shuffle_shards: int = Field(default=4, ge=1)
     cache_gb: float = Field(default=2.0, ge=0)
     num_workers: int = Field(default=0, ge=0)
     strict: bool = False
 
-    @property
-    def span(self) -> int:
+    @model_validator(mode="after")
+    def _settings_fit(self) -> "LoaderConfig":
+        if self.pair_s is not None:
+            least, most = self.pair_s
+            if not 0 < least <= most:
+                raise ValueError(f"pair_s {least:g} to {most:g}: expected seconds above 0, the smaller first")
+            if self.stride != 1:
+                raise ValueError(
+                    f"stride {self.stride} and pair_s both say how far frames are apart; give one"
+                )
+        if self.clip_frames < 2 and (self.pair_s is not None or self.weight.kind != "none"):
+            raise ValueError(
+                "pair_s and weight are about pairs of frames; expected clip_frames of at least 2"
+            )
+        return self
+
+    def strides(self, rate_hz: float) -> range:
+        """All strides that windows of a corpus of this rate may have; it may hold none.
+
+        A stride on the rim of the range belongs to it, whatever the rounding.
+        """
+        if self.pair_s is None:
+            return range(self.stride, self.stride + 1)
+        least, most = self.pair_s
+        first = max(1, ceil(least * rate_hz * (1 - ROUNDING)))
+        return range(first, floor(most * rate_hz * (1 + ROUNDING)) + 1)
+
+    def span_of(self, stride: int) -> int:
         """Frames of a sample from a window's first frame to its last, both included."""
-        return (self.clip_frames - 1) * self.stride + 1
+        return (self.clip_frames - 1) * stride + 1
 
 
 @dataclass(frozen=True)
 class Damage:
-    """A window that another stood in for. what: the shard that could not be read. reason: why, and what to do."""
+    """A window that another stood in for, or that came without its weights.
+
+    what: the shard that could not be read, or the source without masks. reason: why, and what to do. is_replaced:
+    another stood in.
+    """
 
     what: str
     reason: str
+    is_replaced: bool = True
 
 
 @runtime_checkable

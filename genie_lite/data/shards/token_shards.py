@@ -6,8 +6,8 @@
     shards.json          that of the video shards, with kind: tokens, and in its config under `tokens` whose they are
 
 There are codes only where a latent action model was given. The last frame of a sample has no transition: its row
-holds NO_CODE and no window ever reads it. The tars are not compressed and arrays begin at even bytes, so that they
-are read by memory map where they lie.
+holds NO_CODE and no window ever reads it, so that elsewhere this may be a code like any other. The tars are not
+compressed and arrays begin at even bytes, so that they are read by memory map where they lie.
 """
 
 import mmap
@@ -29,6 +29,7 @@ from genie_lite.errors import UserError
 
 KIND = "tokens"
 NO_CODE = 2**16 - 1
+MOST_NUMBERS = 2**16  # different tokens, or codes, that can be stored
 NPY_MAGIC = b"\x93NUMPY\x01\x00"
 
 

@@ -1,0 +1,1 @@
+"""Distractors: true change that no action causes, put over finished footage."""

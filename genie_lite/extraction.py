@@ -1,0 +1,174 @@
+"""From whatever a user names to a file of latent actions, in the layout of whoever trains on it.
+
+    source ──ingest──▶ shards ──encode──▶ Parquet, a part per shard ──format──▶ OUT
+            at the model's size; at its rate, or at the videos' own
+
+Finished shards are taken as they are. Of a LeRobot dataset every frame gets a row, at the dataset's own rate, so that
+row k of an episode stands beside its `action[k]`; of other videos, every frame at the rate that the model learnt from.
+What is made on the way lies in OUT, or where OUT is a dataset of somebody else's layout, beside it, in OUT.work.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from genie_lite.artifact import read_artifact
+from genie_lite.data.cutting.segment import IngestConfig
+from genie_lite.data.ingest.ingest import ingest
+from genie_lite.data.ingest.workers import POOL, Workers
+from genie_lite.data.labels import Labels, join_labels, read_labels
+from genie_lite.data.shards.index import INDEX_FILE
+from genie_lite.data.shards.shards import ShardSet
+from genie_lite.data.shards.transport import path_of
+from genie_lite.data.sources import lerobot
+from genie_lite.data.sources.find import find_sources
+from genie_lite.data.sources.robot_labels import LABELS_FILE, robot_labels
+from genie_lite.errors import UserError
+from genie_lite.folder import frames_of, labels_at, recipe_of
+from genie_lite.latents.extract import extract
+from genie_lite.latents.formats.registry import write as write_format
+from genie_lite.latents.window import Every
+from genie_lite.models.lam import LatentActionModel, load_lam
+from genie_lite.progress import bar
+from genie_lite.recipe import Recipe
+
+PARQUET, SIDECAR = "parquet", "webdataset"
+# Every frame of a video that codes are asked for is of interest, and a row at the end of a clip has no future: clips
+# are as long as half a gigabyte of frames.
+WHOLE = {"min_motion": 0.0, "near_duplicates": False, "quality": None, "test_share": 0.0, "min_frames": 2}
+CLIP_BYTES = 2**29
+FRAMES_EACH = 10_000  # encoded in ten seconds or so
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be extracted, and how it is to be written.
+
+    source: a video, a folder of videos, a LeRobot dataset, a folder of shards or its address. out: where to.
+    layout: parquet, or one of `latents.formats`. rate_hz: rows per second; None for a robot's own rate and for the
+    model's of other videos. window_s: from frame k to the one that row k leads to; None for the model's own. labels:
+    true actions; None for those that a LeRobot dataset or shards bring along. camera: of a dataset that has several.
+    workers: who reads videos, and how many processes encode.
+    """
+
+    source: str
+    out: Path
+    layout: str = PARQUET
+    rate_hz: float | None = None
+    window_s: float | None = None
+    labels: Path | None = None
+    camera: str | None = None
+    workers: Workers = POOL
+
+    @property
+    def work(self) -> Path:
+        """Where what is made on the way lies."""
+        return self.out if self.layout == PARQUET else self.out.with_name(f"{self.out.name}.work")
+
+    @property
+    def robot(self) -> Path | None:
+        """The LeRobot dataset that is the source, if it is one."""
+        path = path_of(self.source)
+        return path if path is not None and lerobot.is_lerobot(path) else None
+
+    @property
+    def is_shards(self) -> bool:
+        """Whether the source are finished shards."""
+        path = path_of(self.source)
+        return path is None or (path / INDEX_FILE).is_file()
+
+
+def extract_latents(run: Path, wanted: Wanted) -> dict[str, Any]:
+    """Write the latent actions of some videos, with the latent action model of a run.
+
+    Returns:
+        Counts, quality and window of the manifest, where they are, and what the format tells.
+
+    Raises:
+        UserError: no run, no videos, labels of something else, a rate that does not fit, or `out` holds something else.
+    """
+    recipe, folder = recipe_of(run), run / "lam"
+    artifact = read_artifact(folder, "lam")  # before hours of ingest
+    if wanted.is_shards and wanted.rate_hz is not None:
+        raise UserError(f"--rate: {wanted.source} are shards, whose rate is theirs; name the videos instead")
+    shards = _shards(recipe, wanted)
+    labels = _labels(wanted, shards)
+    lam = load_lam(folder).to("cuda" if torch.cuda.is_available() else "cpu")
+    every: Every = "frame" if wanted.robot is not None and wanted.rate_hz is None else "step"
+    with bar("extract") as show:
+        manifest = extract(
+            lam,
+            shards,
+            wanted.work,
+            lam_sha=artifact.sha256,
+            every=every,
+            window_s=_window_s(recipe, lam, wanted),
+            labels=labels,
+            workers=wanted.workers.num or processes_for(shards),
+            progress=show,
+        )
+    told = {**manifest["counts"], **manifest["quality"], "window": manifest["window"], "out": str(wanted.out)}
+    if wanted.layout == PARQUET:
+        return told
+    # A robot's own columns and videos go along; a sidecar lies beside shards.
+    source = shards if wanted.robot is None or wanted.layout == SIDECAR else wanted.robot
+    with bar(wanted.layout) as show:
+        written = write_format(wanted.layout, wanted.work, source, wanted.out, progress=show)
+    return told | {"written": written, "work": str(wanted.work)}
+
+
+def processes_for(shards: ShardSet) -> int:
+    """How many processes are worth starting to encode so much, each of which takes seconds to begin; one on a GPU."""
+    frames = sum(shard.frames for shard in shards.shards)
+    return 1 if torch.cuda.is_available() else max(1, min(os.cpu_count() or 1, frames // FRAMES_EACH))
+
+
+def _shards(recipe: Recipe, wanted: Wanted) -> ShardSet:
+    if wanted.is_shards:
+        return ShardSet.open(wanted.source, allow_commands=True)
+    with bar("ingest") as show:
+        ingest(
+            [wanted.source],
+            wanted.work / "shards",
+            _ingest_config(frames_of(recipe), wanted),
+            camera=wanted.camera,
+            progress=show,
+            workers=wanted.workers,
+        )
+    return ShardSet.open(wanted.work / "shards")
+
+
+def _ingest_config(own: IngestConfig, wanted: Wanted) -> IngestConfig:
+    """How the run's videos were made frames, but whole."""
+    changes: dict[str, Any] = dict(WHOLE)
+    changes["segment_frames"] = max(own.segment_frames, CLIP_BYTES // (3 * own.size_px**2))
+    if wanted.rate_hz is not None:
+        changes["rate_hz"] = wanted.rate_hz
+    if wanted.robot is not None:  # an episode is one shot, and its rows are all of its frames
+        changes |= {"rate_hz": changes.get("rate_hz", _rate_of(wanted.robot)), "cuts": False}
+    return own.model_copy(update=changes)
+
+
+def _rate_of(root: Path) -> float:
+    return lerobot.read_info(root).rate_hz
+
+
+def _window_s(recipe: Recipe, lam: LatentActionModel, wanted: Wanted) -> float | None:
+    """A model that learnt from pairs of several distances says so itself; others learnt from adjacent frames."""
+    if wanted.window_s is not None or lam.config.pair_s is not None:
+        return wanted.window_s
+    return 1 / frames_of(recipe).rate_hz
+
+
+def _labels(wanted: Wanted, shards: ShardSet) -> Labels | None:
+    """True actions that were given, or that come along."""
+    if wanted.labels is not None:
+        return labels_at(wanted.labels)
+    if wanted.robot is not None:
+        found = find_sources([wanted.robot], [], 0.0, camera=wanted.camera)
+        return join_labels(robot_labels([wanted.robot], found, wanted.camera))
+    beside = shards.folder / LABELS_FILE
+    return read_labels(beside) if shards.remote is None and beside.is_file() else None
