@@ -29,9 +29,7 @@ class Thresholds(Config):
         default=0.8, gt=0, lt=1
     )  # at most, of additivity and reversal, over shuffled pairs
     effect: float = Field(default=0.1, gt=0, lt=1)  # share of the predicted motion that the code decides
-    shift: float = Field(
-        default=0.02, ge=0
-    )  # at least, of the score, by which labels of another row have to fit better
+    shift: float = Field(default=0.02, ge=0)  # likewise of labels, in units of the score
     way: float = Field(default=0.8, gt=0, lt=1)  # from knowing nothing to a model trained with all labels
 
 

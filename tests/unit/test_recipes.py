@@ -9,7 +9,7 @@ import yaml
 
 from genie_lite.config import dump, load
 from genie_lite.models import dynamics, lam, tokenizer
-from genie_lite.nn.quantize import FSQConfig
+from genie_lite.nn.quantize import VQConfig
 from genie_lite.recipe import Recipe, load_recipe
 from tests.command_line import parse
 
@@ -126,7 +126,7 @@ def test_the_paper_recipe_has_the_papers_sizes() -> None:
         (12, 512, 8),
     ]
     for code, num_codes in ((recipe.tokenizer.model.code, 1024), (recipe.lam.model.code, 6)):
-        assert not isinstance(code, FSQConfig)
+        assert isinstance(code, VQConfig)
         assert (code.num_codes, code.dim) == (num_codes, 32)
     assert (recipe.tokenizer.model.patch, recipe.lam.model.patch) == (4, 16)
     assert [stage.train.batch for stage in (recipe.tokenizer, recipe.lam, recipe.dynamics)] == [48, 36, 36]
