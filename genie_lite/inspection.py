@@ -27,6 +27,7 @@ from genie_lite.inspect.page import write_page
 from genie_lite.inspect.pictures import Pictures, paint
 from genie_lite.models.hub import VERDICT_FILE, VERDICT_FOLDER
 from genie_lite.models.lam import LatentActionModel, load_lam
+from genie_lite.models.world import World
 from genie_lite.progress import bar, bars, say
 from genie_lite.recipe import Recipe
 
@@ -73,7 +74,7 @@ def inspect_run(
         return _told(tree, out)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     lam = load_lam(run / "lam").to(device)
-    world = evaluation.load_world(recipe, device) if _has_world(run) else None
+    world = _world(recipe, device) if _has_world(run) else None
     with bars() as show:
         found = inspect_lam(lam, shards, known, options, world=world, progress=show)
     with bar("pictures") as show:
@@ -92,6 +93,11 @@ def inspect_run(
 
 def _has_world(run: Path) -> bool:
     return is_finished(run / "tokenizer") and is_finished(run / "dynamics")
+
+
+def _world(recipe: Recipe, device: str) -> World:
+    together = max(evaluation.STREAMS_TOGETHER, recipe.sampling.micro_batch)
+    return evaluation.load_world(recipe, device, recipe.sampling.model_copy(update={"micro_batch": together}))
 
 
 def _labels(recipe: Recipe, shards: ShardSet, given: Path | None, *, is_own: bool) -> Labels | None:

@@ -49,12 +49,11 @@ def measure_actions(
     if rows.is_discrete:
         yield from _balanced(rows, scores, setting.seed)
     yield "beyond_frame", Measure(scores.gain("embedding", "frame"), {"frame": common["frame"]})
-    ways = {
-        name: scores.way(name, "majority", "supervised")
-        for name in ("code", "linear", "random_lam_embedding")
-    }
-    beyond = scores.beyond("embedding", "majority", "supervised", way)
-    yield "way", Measure(scores.way("embedding", "majority", "supervised"), ways, decides=beyond)
+    # A linear reader decides: the deeper one gets nearly as far on the untrained network's embedding of some footage.
+    others = {"code": "code", "random_lam": "random_lam_linear", "MLP(128, 128)": "embedding"}
+    ways = {name: scores.way(arm, "majority", "supervised") for name, arm in others.items()}
+    beyond = scores.beyond("linear", "majority", "supervised", way)
+    yield "way", Measure(scores.way("linear", "majority", "supervised"), ways, decides=beyond)
     yield "shift", measure_shift(rows)
     yield from measure_information(rows, setting.seed)
 

@@ -9,27 +9,21 @@ from genie_lite.config import Config
 class Thresholds(Config):
     """What each check asks for. Fixed before any run; changed for a purpose of one's own, they show in the report."""
 
-    codes_used: float = Field(
-        default=5 / 8, gt=0, le=1
-    )  # share of an alphabet, of which 16 codes count at most
-    perplexity: float = Field(default=1 / 4, gt=0, le=1)  # likewise
+    # Shares of an alphabet, of which 16 codes count at most.
+    codes_used: float = Field(default=5 / 8, gt=0, le=1)
+    perplexity: float = Field(default=1 / 4, gt=0, le=1)
     top_code: float = Field(default=0.75, gt=0, lt=1)  # at most, share of the transitions with one code
     active_units: int = Field(default=2, ge=1)  # dimensions of a continuous bottleneck that say anything
     still: float = Field(default=0.5, gt=0, lt=1)  # at most, share of the pairs in which nothing moves
-    copy_gap_db: float = 0.0  # prediction over a copy of the last frame
     code_gap_db: float = 0.2  # right codes over wrong ones, one frame ahead
-    row_db: float = Field(
-        default=0.2, ge=0
-    )  # at least, by which another row has to fit better to be off by one
-    control_db: float = 1.0  # the same at t = 4 in the world; 1.9 in Genie (arXiv:2402.15391)
+    row_db: float = Field(default=0.2, ge=0)  # by which another row, or frame, has to fit better
+    control_db: float = 1.0  # right codes over wrong ones at t = 4 in the world; 1.9 in Genie
     scene_cut: float = Field(default=2.0, gt=1)  # error across a cut over error within a shot
     future_similarity: float = Field(default=0.8, gt=0, le=1)  # at most, of two codes that share a last frame
     cycle: float = Field(default=0.5, gt=0, lt=1)  # of what right codes gain, that survives a visit elsewhere
-    residual: float = Field(
-        default=0.8, gt=0, lt=1
-    )  # at most, of additivity and reversal, over shuffled pairs
+    residual: float = Field(default=0.8, gt=0, lt=1)  # at most, of sums that should be 0, over shuffled pairs
     effect: float = Field(default=0.1, gt=0, lt=1)  # share of the predicted motion that the code decides
-    shift: float = Field(default=0.02, ge=0)  # likewise of labels, in units of the score
+    shift: float = Field(default=0.02, ge=0)  # by which labels of another row have to be told better
     way: float = Field(default=0.8, gt=0, lt=1)  # from knowing nothing to a model trained with all labels
 
 

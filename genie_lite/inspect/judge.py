@@ -148,6 +148,8 @@ def _check(rule: Rule, measure: Measure, outcomes: Mapping[str, Outcome], thresh
         outcome, meaning = "unclear", f"This says nothing as long as another check fails: {title}."
     else:
         meaning = _meaning(rule, outcome)
+    # What fits better by next to nothing names no mistake.
+    fact = "" if rule.asks == "not below" and outcome != "fails" else measure.fact
     return Check(
         rule.name,
         rule.group,
@@ -157,7 +159,7 @@ def _check(rule: Rule, measure: Measure, outcomes: Mapping[str, Outcome], thresh
         measure.baselines,
         _threshold(rule, measure, thresholds),
         outcome,
-        f"{meaning} {measure.fact}".strip(),
+        f"{meaning} {fact}".strip(),
         rule.remedy if outcome in ("fails", "unclear") else "",
     )
 
@@ -165,11 +167,11 @@ def _check(rule: Rule, measure: Measure, outcomes: Mapping[str, Outcome], thresh
 def _meaning(rule: Rule, outcome: Outcome) -> str:
     if outcome == "fails":
         return rule.fails
-    return (
-        rule.holds
-        if outcome in ("holds", "told")
-        else "Too close to call: the interval lies on both sides of the threshold."
-    )
+    if outcome == "unclear" and rule.asks == "not below":
+        return "Too close to call: the neighbours fit neither clearly worse nor clearly better."
+    if outcome == "unclear":
+        return "Too close to call: the interval lies on both sides of the threshold."
+    return rule.holds
 
 
 def _outcome(rule: Rule, measure: Measure, thresholds: Thresholds) -> Outcome:

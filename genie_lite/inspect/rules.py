@@ -374,7 +374,7 @@ RULES = (
     Rule(
         name="way",
         group="actions",
-        title="Share of the way from guessing to a model trained with all labels",
+        title="Share of the way from guessing to a model trained with all labels, linearly",
         unit="share",
         asks="at least",
         holds="The embedding holds most of what this network could know about actions.",

@@ -10,6 +10,7 @@ from huggingface_hub import ModelCard, PyTorchModelHubMixin
 
 from genie_lite.errors import UserError
 from genie_lite.models import hub
+from genie_lite.models.heads import ActionHeads, HeadsSpec, RobotActions, read_heads, write_heads
 from genie_lite.models.lam import LatentActionModel
 from genie_lite.pretrained import pretrained
 
@@ -85,6 +86,21 @@ def test_a_verdict_on_other_weights_is_not_told(model: LatentActionModel, tmp_pa
     assert not (tmp_path / "lam" / "inspect.json").exists()
     saved = json.loads((tmp_path / "lam" / "artifact.json").read_text())
     assert saved["meta"]["rounded_from"] == model.artifact.sha256
+
+
+def test_heads_go_along_with_the_embeddings_that_they_read(model: LatentActionModel, tmp_path: Path) -> None:
+    model.save_pretrained(tmp_path / "lam")
+    robots = (RobotActions(name="arm", kind="continuous", names=("a", "b")),)
+    heads = ActionHeads(HeadsSpec(width=model.code_dim, robots=robots))
+    write_heads(tmp_path / "lam", heads.spec, heads.state_dict())
+    again = LatentActionModel.from_pretrained(tmp_path / "lam")
+    again.save_pretrained(tmp_path / "copy")
+    embedding = again.encode(FRAMES).embedding
+    assert torch.equal(read_heads(tmp_path / "copy").answer(embedding), heads.answer(embedding))
+    with torch.no_grad():
+        again.to_pixels.bias.add_(1)
+    again.save_pretrained(tmp_path / "copy")
+    assert not (tmp_path / "copy" / "heads.json").exists()
 
 
 def test_weights_that_do_not_match_are_refused(model: LatentActionModel, tmp_path: Path) -> None:
