@@ -50,7 +50,7 @@ def inspect_run(
         place: shards with held-out shots, a folder or a URL; None for the run's own.
         labels: true actions of these videos; None for those that lie beside the shards, or that the run has.
         out: a folder; None for the run's own, `run / "inspect"`.
-        options: how much is looked at.
+        options: how much is looked at; its inverse model is the run's.
 
     Returns:
         The answer, its sentence, the outcome of every check, and where page and figures are.
@@ -59,6 +59,7 @@ def inspect_run(
         UserError: no such run, model or shards; held-out shots that are too short; labels of other videos.
     """
     recipe, out = recipe_of(run), out or run / VERDICT_FOLDER
+    options = options.model_copy(update={"inverse": recipe.adapt.idm})  # as the run trains its own
     artifact = read_artifact(run / "lam", "lam")
     shards = shards_of(recipe) if place is None else ShardSet.open(place, allow_commands=True)
     known = _labels(recipe, shards, labels, is_own=place is None)

@@ -38,10 +38,9 @@ def test_every_command_is_accepted(document: str, line: str, monkeypatch: pytest
     elif program == "make":
         subprocess.run(["make", "--dry-run", *rest.split()], check=True, capture_output=True)
     else:
-        module = rest.removeprefix("-m ").split()[0]
-        assert (ROOT / Path(*module.split("."))).with_suffix(".py").is_file(), (
-            f"{document}: no module {module}"
-        )
+        named = rest.split()
+        file = Path(*named[1].split(".")).with_suffix(".py") if named[0] == "-m" else Path(named[0])
+        assert (ROOT / file).is_file(), f"{document}: no program {file}"
 
 
 def test_the_readme_shows_every_command_of_the_command_line() -> None:
