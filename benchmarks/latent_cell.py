@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -122,7 +123,7 @@ class _Made:
 
     def _train(self) -> tuple[LatentActionModel, str]:
         recipe = self.recipe
-        labels = [self.shared.labels] if recipe.lam.labels is not None else []
+        labels = self.shared.shown(recipe) if recipe.lam.uses_labels else {}
         with self.watch.part("lam"):
             artifact = fit(
                 "lam",
@@ -150,13 +151,13 @@ class _Made:
                 for model in (lam, other)
             )
         with self.watch.part("ceiling"):
-            ceiling = self.shared.supervised(self.recipe, self.cell, self.shards, trained.test)
+            ceiling = self.shared.supervised(self.recipe, self.cell, self.shards, trained.test, lam.eye)
         others = {SUPERVISED: ceiling}
+        is_discrete = labels.kind == "discrete"
+        probe = partial(probe_discrete, num_actions=labels.num_actions) if is_discrete else probe_continuous
         with self.watch.part("readers"):
-            if labels.kind == "discrete":
-                score = probe_discrete(trained, untrained, lam.num_codes, labels.num_actions, others)
-            else:
-                score = probe_continuous(trained, untrained, lam.num_codes, others=others)
+            tokens = lam.quantizer.num_tokens
+            score = probe(trained, untrained, lam.num_codes, others=others, num_tokens=tokens)
         return score.tree() | {"share": share_of_way(score)}
 
     def _foretell(self, lam: LatentActionModel) -> dict[str, Any]:
@@ -181,6 +182,7 @@ class _Made:
                 arms=self.cell.arms,
                 device=self.shared.device,
                 progress=show,
+                eye=lam.eye,
             )
         with self.watch.part("play"):
             return score_policies(self._plays()).tree()

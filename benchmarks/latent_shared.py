@@ -2,13 +2,17 @@
 
     OUT/base/                    the recording, its labels, its shards
     OUT/videos/<video>/          the same shards with a distractor
-    OUT/ceilings/*.npz           what the same network reads with all labels; by input, video and seed
+    OUT/ceilings/*.npz           what the same network reads with all labels; by input, video, seed, and a hash of all
+                                 that it is made from
     OUT/tokenizers/<video>/      of cells that train a world; by seed
 
-Each is made when the first cell asks for it.
+Each is made when the first cell asks for it. One that was made from something else is never taken for it: another
+ceiling is made, anything else is refused.
 """
 
+import hashlib
 import io
+import json
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import chain
@@ -16,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 from latent_plan import CLEAN, Cell, Plan, distractor_of, recipe_of_base
+from torch import nn
 
 from genie_lite.adapt.ceiling import read_supervised
 from genie_lite.adapt.footage import load_footage
@@ -24,8 +29,7 @@ from genie_lite.data.distract.backgrounds import Backgrounds
 from genie_lite.data.distract.draw import draw_distractor
 from genie_lite.data.distract.shards import distract_shards
 from genie_lite.data.ingest.ingest import ingest
-from genie_lite.data.labels import Labels, join
-from genie_lite.data.shards.index import INDEX_FILE
+from genie_lite.data.labels import Labels, fingerprint, join
 from genie_lite.data.shards.shards import ShardSet
 from genie_lite.envs.distracted import DistractedEnv
 from genie_lite.envs.games import game_of
@@ -34,7 +38,8 @@ from genie_lite.envs.record import RecordConfig, record
 from genie_lite.errors import UserError
 from genie_lite.evals.transitions import Transitions
 from genie_lite.files import write_bytes
-from genie_lite.folder import labels_of, sources_of
+from genie_lite.folder import labels_in_training, labels_of, sources_of
+from genie_lite.nn.features import FrozenFeatures
 from genie_lite.progress import bar, bars
 from genie_lite.recipe import Recipe
 from genie_lite.train.fit import fit
@@ -76,8 +81,12 @@ class Shared:
 
     @cached_property
     def labels(self) -> Labels:
-        """All true actions; every budget is drawn from them."""
+        """All true actions, for readers and ceilings; `adapt` draws its budget from them."""
         return labels_of(self.base)
+
+    def shown(self, recipe: Recipe) -> dict[str, Labels]:
+        """Labels that a cell's latent action model may be shown: those that a run of its recipe would show it."""
+        return labels_in_training(recipe.model_copy(update={"out": self.base.out, "name": self.base.name}))
 
     @cached_property
     def backgrounds(self) -> ShardSet:
@@ -94,15 +103,17 @@ class Shared:
         if video == CLEAN:
             return clean
         out, config = self.out / "videos" / video, distractor_of(video)
-        if not (out / INDEX_FILE).is_file():
-            footage = self.backgrounds if config.kind == "background" else None
-            with bar(f"distract {video}") as show:
-                distract_shards(clean, out, config, footage, show)
+        footage = self.backgrounds if config.kind == "background" else None
+        with bar(f"distract {video}") as show:
+            distract_shards(clean, out, config, footage, show)
         return ShardSet.open(out, verify=False)
 
-    def supervised(self, recipe: Recipe, cell: Cell, shards: ShardSet, test: Transitions) -> np.ndarray:
+    def supervised(
+        self, recipe: Recipe, cell: Cell, shards: ShardSet, test: Transitions, eye: FrozenFeatures | None
+    ) -> np.ndarray:
         """What the same network, trained on all labels of the training split, says of held-out transitions."""
-        path = self.out / "ceilings" / f"{cell.input}_{cell.video}_{recipe.seed}.npz"
+        made_from = ceiling_key(recipe, shards, self.labels, eye)
+        path = self.out / "ceilings" / f"{cell.input}_{cell.video}_{recipe.seed}_{made_from}.npz"
         if not path.is_file():
             with bars() as show:
                 footage = load_footage(
@@ -115,7 +126,14 @@ class Shared:
                 wanted = np.flatnonzero(footage.has_next & known & (footage.split == "test"))
                 setting = Setting(recipe.seed, self.device, show, "supervised inverse model")
                 answer = read_supervised(
-                    recipe.lam.model, footage, self.labels, train, wanted, recipe.adapt.idm, setting
+                    recipe.lam.model,
+                    footage,
+                    self.labels,
+                    train,
+                    wanted,
+                    recipe.adapt.idm,
+                    setting,
+                    eye=eye,
                 )
             buffer = io.BytesIO()
             source, frame_index = footage.source[wanted], footage.frame_index[wanted]
@@ -144,3 +162,18 @@ class Shared:
         return DistractedEnv(
             env, lambda level: draw_distractor(config, f"level {level}", "test", frame_hw, footage)
         )
+
+
+def ceiling_key(recipe: Recipe, shards: ShardSet, labels: Labels, eye: nn.Module | None) -> str:
+    """A hash of all that a ceiling is made from, its seed left out; the bottleneck has no part in it."""
+    weights = {} if eye is None else eye.state_dict()
+    made_from = {
+        "network": json.loads(recipe.lam.model.model_dump_json(exclude={"code"})),
+        "training": json.loads(recipe.adapt.idm.model_dump_json()),
+        "shards": shards.fingerprint,
+        "labels": fingerprint(labels),
+        "eye": {
+            name: hashlib.sha256(each.cpu().numpy().tobytes()).hexdigest() for name, each in weights.items()
+        },
+    }
+    return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]

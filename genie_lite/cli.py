@@ -251,6 +251,10 @@ def extract(
         ),
     ] = None,
     camera: Annotated[str | None, typer.Option(help="Of a LeRobot dataset that has several.")] = None,
+    cuts: Annotated[
+        bool | None,
+        typer.Option("--cuts/--no-cuts", help="Whether cuts end a shot; not looked for in robots' episodes."),
+    ] = None,
     engine: Annotated[EngineName, typer.Option(help="Who reads the videos.")] = EngineName.pool,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes that read videos, and that encode.")
@@ -271,6 +275,7 @@ def extract(
         window_s,
         labels,
         camera,
+        cuts,
         Workers(engine.value, workers, address),
     )
     with _stdout_is_for_results():

@@ -250,7 +250,9 @@ def _supervised(
     train = np.flatnonzero(footage.has_next & known & (footage.split == "train"))
     wanted = join(footage.source, footage.frame_index, test.episode, test.frame_index)
     setting = Setting(recipe.seed, device, progress, "supervised inverse model")
-    answer = read_supervised(lam.config, footage, labels, train, wanted, recipe.adapt.idm, setting)
+    answer = read_supervised(
+        lam.config, footage, labels, train, wanted, recipe.adapt.idm, setting, eye=lam.eye
+    )
     return answer.argmax(dim=1).numpy()
 
 

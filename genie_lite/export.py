@@ -100,6 +100,8 @@ def _alone(recipe: Recipe, shards: ShardSet) -> Recipe:
     """The recipe as it is for somebody who has none of its data."""
     tree = json.loads(recipe.model_dump_json())
     tree["data"] = {"ingest": json.loads(ingest_config_of(shards).model_dump_json())}
+    if recipe.lam.pixel_weight.kind == "mask":
+        tree["lam"]["pixel_weight"] = {"kind": "none"}
     return Recipe.model_validate_json(json.dumps(tree | {"labels": None, "out": "runs"}))
 
 

@@ -5,10 +5,12 @@
 
 Finished shards are taken as they are. Of a LeRobot dataset every frame gets a row, at the dataset's own rate, so that
 row k of an episode stands beside its `action[k]`; of other videos, every frame at the rate that the model learnt from.
+What can be refused is refused before anything is read.
 What is made on the way lies in OUT, or where OUT is a dataset of somebody else's layout, beside it, in OUT.work.
 """
 
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,17 +20,19 @@ import torch
 from genie_lite.artifact import read_artifact
 from genie_lite.data.cutting.segment import IngestConfig
 from genie_lite.data.ingest.ingest import ingest
+from genie_lite.data.ingest.manifest import read_rows
 from genie_lite.data.ingest.workers import POOL, Workers
 from genie_lite.data.labels import Labels, join_labels, read_labels
-from genie_lite.data.shards.index import INDEX_FILE
+from genie_lite.data.shards.index import INDEX_FILE, MANIFEST_FILE
 from genie_lite.data.shards.shards import ShardSet
 from genie_lite.data.shards.transport import path_of
 from genie_lite.data.sources import lerobot
-from genie_lite.data.sources.find import find_sources
+from genie_lite.data.sources.find import find_sources, robots_among
 from genie_lite.data.sources.robot_labels import LABELS_FILE, robot_labels
 from genie_lite.errors import UserError
 from genie_lite.folder import frames_of, labels_at, recipe_of
 from genie_lite.latents.extract import extract
+from genie_lite.latents.formats.registry import check as check_format
 from genie_lite.latents.formats.registry import write as write_format
 from genie_lite.latents.window import Every
 from genie_lite.models.lam import LatentActionModel, load_lam
@@ -40,6 +44,7 @@ PARQUET, SIDECAR = "parquet", "webdataset"
 # are as long as half a gigabyte of frames.
 WHOLE = {"min_motion": 0.0, "near_duplicates": False, "quality": None, "test_share": 0.0, "min_frames": 2}
 CLIP_BYTES = 2**29
+NUM_NAMED = 3  # of the videos that cannot be used, in the warning
 FRAMES_EACH = 10_000  # encoded in ten seconds or so
 
 
@@ -51,7 +56,8 @@ class Wanted:
     layout: parquet, or one of `latents.formats`. rate_hz: rows per second; None for a robot's own rate and for the
     model's of other videos. window_s: from frame k to the one that row k leads to; None for the model's own. labels:
     true actions; None for those that a LeRobot dataset or shards bring along. camera: of a dataset that has several.
-    workers: who reads videos, and how many processes encode.
+    cuts: whether cuts end a shot; None to look for them in videos, and not in a robot's episodes. workers: who reads
+    videos, and how many processes encode.
     """
 
     source: str
@@ -61,12 +67,14 @@ class Wanted:
     window_s: float | None = None
     labels: Path | None = None
     camera: str | None = None
+    cuts: bool | None = None
     workers: Workers = POOL
 
     @property
     def work(self) -> Path:
         """Where what is made on the way lies."""
-        return self.out if self.layout == PARQUET else self.out.with_name(f"{self.out.name}.work")
+        out = self.out.resolve()
+        return out if self.layout == PARQUET else out.with_name(f"{out.name}.work")
 
     @property
     def robot(self) -> Path | None:
@@ -91,11 +99,11 @@ def extract_latents(run: Path, wanted: Wanted) -> dict[str, Any]:
         UserError: no run, no videos, labels of something else, a rate that does not fit, or `out` holds something else.
     """
     recipe, folder = recipe_of(run), run / "lam"
-    artifact = read_artifact(folder, "lam")  # before hours of ingest
-    if wanted.is_shards and wanted.rate_hz is not None:
-        raise UserError(f"--rate: {wanted.source} are shards, whose rate is theirs; name the videos instead")
-    shards = _shards(recipe, wanted)
-    labels = _labels(wanted, shards)
+    artifact = read_artifact(folder, "lam")
+    _check(recipe, wanted)
+    given = None if wanted.labels is None else labels_at(wanted.labels)
+    shards, left_out = _shards(recipe, wanted)
+    labels = _labels_along(wanted, shards) if given is None else given
     lam = load_lam(folder).to("cuda" if torch.cuda.is_available() else "cpu")
     every: Every = "frame" if wanted.robot is not None and wanted.rate_hz is None else "step"
     with bar("extract") as show:
@@ -110,14 +118,65 @@ def extract_latents(run: Path, wanted: Wanted) -> dict[str, Any]:
             workers=wanted.workers.num or processes_for(shards),
             progress=show,
         )
-    told = {**manifest["counts"], **manifest["quality"], "window": manifest["window"], "out": str(wanted.out)}
+    told = {**manifest["counts"], "videos_left_out": left_out, **manifest["quality"]}
+    told |= {"window": manifest["window"], "out": str(wanted.out)}
     if wanted.layout == PARQUET:
         return told
     # A robot's own columns and videos go along; a sidecar lies beside shards.
     source = shards if wanted.robot is None or wanted.layout == SIDECAR else wanted.robot
     with bar(wanted.layout) as show:
-        written = write_format(wanted.layout, wanted.work, source, wanted.out, progress=show)
-    return told | {"written": written, "work": str(wanted.work)}
+        written = write_format(
+            wanted.layout, wanted.work, source, wanted.out, title=_title(wanted), progress=show
+        )
+    kept_out = written.get("left_out", [])
+    return told | {"left_out": len(kept_out), "work": str(wanted.work)}
+
+
+def _title(wanted: Wanted) -> str | None:
+    """What videos are called in what is written: their shards lie in a folder of which nobody knows."""
+    path = Path(wanted.source)
+    return None if wanted.is_shards or wanted.robot is not None else path.name if path.is_dir() else path.stem
+
+
+def _check(recipe: Recipe, wanted: Wanted) -> None:
+    """Everything that is known to be wrong before hours of work."""
+    if wanted.is_shards:
+        if wanted.rate_hz is not None or wanted.cuts is not None:
+            option = "--rate" if wanted.rate_hz is not None else "--cuts"
+            raise UserError(
+                f"{option}: {wanted.source} are shards, which are made already; name the videos instead"
+            )
+        if wanted.camera is not None or wanted.workers.engine != "pool":
+            warnings.warn(
+                f"{wanted.source} are shards: no video is read, so --camera and --engine do nothing",
+                stacklevel=3,
+            )
+    else:
+        _check_videos(recipe, wanted)
+    if wanted.layout != PARQUET:
+        place = wanted.robot if wanted.robot is not None and wanted.layout != SIDECAR else None
+        check_format(wanted.layout, place, wanted.out)
+
+
+def _check_videos(recipe: Recipe, wanted: Wanted) -> None:
+    source = Path(wanted.source)
+    if source.is_dir() and wanted.out.resolve().is_relative_to(source.resolve()):
+        raise UserError(
+            f"--out: {wanted.out} lies in {source}, whose videos are read; give a folder beside it"
+        )
+    found = find_sources([wanted.source], [], 0.0, camera=wanted.camera)
+    robots = robots_among(found) if wanted.robot is None else []
+    if robots:
+        raise UserError(
+            f"{source}: holds {len(robots)} LeRobot datasets, such as {robots[0]}; extract each by itself, so that "
+            "every frame gets a row beside its action"
+        )
+    if wanted.robot is None and wanted.cuts is None and not frames_of(recipe).cuts:
+        warnings.warn(
+            "the run was trained on videos of one shot each; here cuts are looked for, and end a shot. If one file is "
+            "one shot, as of a game, add --no-cuts",
+            stacklevel=4,
+        )
 
 
 def processes_for(shards: ShardSet) -> int:
@@ -126,29 +185,41 @@ def processes_for(shards: ShardSet) -> int:
     return 1 if torch.cuda.is_available() else max(1, min(os.cpu_count() or 1, frames // FRAMES_EACH))
 
 
-def _shards(recipe: Recipe, wanted: Wanted) -> ShardSet:
+def _shards(recipe: Recipe, wanted: Wanted) -> tuple[ShardSet, int]:
+    """The shards to encode, and how many videos could not be used for them."""
     if wanted.is_shards:
-        return ShardSet.open(wanted.source, allow_commands=True)
+        return ShardSet.open(wanted.source, allow_commands=True), 0
+    folder = wanted.work / "shards"
     with bar("ingest") as show:
-        ingest(
+        summary = ingest(
             [wanted.source],
-            wanted.work / "shards",
+            folder,
             _ingest_config(frames_of(recipe), wanted),
             camera=wanted.camera,
             progress=show,
             workers=wanted.workers,
         )
-    return ShardSet.open(wanted.work / "shards")
+    left_out = summary.quarantined + summary.filtered
+    if left_out:
+        rows = [row for row in read_rows(folder) if row["status"] != "ingested"]
+        told = "; ".join(f"{row['source']}: {row['reason']}" for row in rows[:NUM_NAMED])
+        warnings.warn(
+            f"{left_out} of {summary.sources} videos cannot be used ({told}); {folder / MANIFEST_FILE} has all reasons",
+            stacklevel=3,
+        )
+    return ShardSet.open(folder), left_out
 
 
 def _ingest_config(own: IngestConfig, wanted: Wanted) -> IngestConfig:
     """How the run's videos were made frames, but whole."""
     changes: dict[str, Any] = dict(WHOLE)
     changes["segment_frames"] = max(own.segment_frames, CLIP_BYTES // (3 * own.size_px**2))
+    # A robot's episode is one shot, and its rows are all of its frames.
+    changes["cuts"] = wanted.robot is None if wanted.cuts is None else wanted.cuts
     if wanted.rate_hz is not None:
         changes["rate_hz"] = wanted.rate_hz
-    if wanted.robot is not None:  # an episode is one shot, and its rows are all of its frames
-        changes |= {"rate_hz": changes.get("rate_hz", _rate_of(wanted.robot)), "cuts": False}
+    elif wanted.robot is not None:
+        changes["rate_hz"] = _rate_of(wanted.robot)
     return own.model_copy(update=changes)
 
 
@@ -163,11 +234,11 @@ def _window_s(recipe: Recipe, lam: LatentActionModel, wanted: Wanted) -> float |
     return 1 / frames_of(recipe).rate_hz
 
 
-def _labels(wanted: Wanted, shards: ShardSet) -> Labels | None:
-    """True actions that were given, or that come along."""
-    if wanted.labels is not None:
-        return labels_at(wanted.labels)
+def _labels_along(wanted: Wanted, shards: ShardSet) -> Labels | None:
+    """True actions that come along with a robot's dataset, or with shards."""
     if wanted.robot is not None:
+        if not lerobot.has_actions(wanted.robot):
+            return None
         found = find_sources([wanted.robot], [], 0.0, camera=wanted.camera)
         return join_labels(robot_labels([wanted.robot], found, wanted.camera))
     beside = shards.folder / LABELS_FILE

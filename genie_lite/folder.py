@@ -251,28 +251,38 @@ def has_labels(recipe: Recipe) -> bool:
     return bool(paths)
 
 
-def labels_in_training(recipe: Recipe) -> list[Labels]:
-    """Labels that the latent action model may be shown (`lam.labels`), of every robot among the sources.
+def labels_in_training(recipe: Recipe) -> dict[str, Labels]:
+    """Labels that the latent action model may be shown (`lam.labels`), of every robot among the sources, by its name.
 
-    Only those of demonstrations, as in `adapt`, so that the same budget buys the same labels.
+    A robot is called as its dataset's folder is, a game as itself. Only labels of demonstrations are given, as in
+    `adapt`, so that the same budget buys the same labels.
 
     Raises:
         UserError: a place holds none.
     """
-    return [_demonstrated(each, recipe.adapt.demonstrations) for each in _all_labels(recipe)]
+    return {
+        name: demonstrated(each, recipe.adapt.demonstrations) for name, each in _all_labels(recipe).items()
+    }
 
 
-def _demonstrated(labels: Labels, pattern: str) -> Labels:
+def demonstrated(labels: Labels, pattern: str) -> Labels:
+    """The labels of sources whose name matches `adapt.demonstrations`."""
     return labels.of(fnmatch.filter(labels.episodes, pattern))
 
 
-def _all_labels(recipe: Recipe) -> list[Labels]:
+def _all_labels(recipe: Recipe) -> dict[str, Labels]:
     if recipe.record is not None:
-        return [labels_of(recipe)]
-    robots = [Path(source) for source in _named_sources(recipe) if lerobot.is_lerobot(Path(source))]
-    found = _robot_labels(recipe, robots) if robots else []
-    given = [] if recipe.labels is None else [Path(each) for each in _label_paths(recipe)]
-    return found + [labels_at(path) for path in given if path not in robots]
+        return {recipe.record.game: labels_of(recipe)}
+    robots = [Path(source) for source in _named_sources(recipe) if lerobot.has_actions(Path(source))]
+    found = dict(zip(_names(robots), _robot_labels(recipe, robots) if robots else [], strict=True))
+    given = [] if recipe.labels is None else [path for path in _label_paths(recipe) if path not in robots]
+    return found | ({"labels": join_labels([labels_at(path) for path in given])} if given else {})
+
+
+def _names(folders: Sequence[Path]) -> list[str]:
+    """What folders are called; with their place in the list, where two are called the same."""
+    names = [folder.resolve().name for folder in folders]
+    return [name if names.count(name) == 1 else f"{name}-{place}" for place, name in enumerate(names)]
 
 
 def labels_of(recipe: Recipe) -> Labels:
@@ -358,7 +368,7 @@ def _label_paths(recipe: Recipe) -> list[Path]:
     # Videos may be deleted once they are shards. A run that has used a robot's labels, though, must find them again.
     if (recipe.folder / "adapt" / "adapt.json").is_file():
         _expect_sources(recipe)
-    return [Path(source) for source in _named_sources(recipe) if lerobot.is_lerobot(Path(source))]
+    return [Path(source) for source in _named_sources(recipe) if lerobot.has_actions(Path(source))]
 
 
 def _named_sources(recipe: Recipe) -> list[str]:

@@ -33,6 +33,7 @@ from genie_lite.data.shards.index import INDEX_FILE
 from genie_lite.data.shards.shards import ShardSet
 from genie_lite.data.shards.transport import path_of
 from genie_lite.data.shards.verify import verify as verify_shards
+from genie_lite.data.sources import lerobot
 from genie_lite.data.sources.find import find_sources, robots_among
 from genie_lite.data.sources.robot_labels import keep_labels, robot_labels
 from genie_lite.data.video.codec import write_mp4
@@ -71,7 +72,7 @@ from genie_lite.recipe import Recipe, load_recipe
 from genie_lite.replay import read_replay, verify, weights_of, write_replay
 from genie_lite.replay import record as record_replay
 from genie_lite.train.config import LAMStage, StageConfig, StageName
-from genie_lite.train.fit import check_trained, fit, origin_of
+from genie_lite.train.fit import check_labels, check_trained, fit, origin_of
 from genie_lite.train.rank import is_main_process, leave_group, num_started
 from genie_lite.train.tokens import tokenize as write_tokens
 
@@ -161,7 +162,7 @@ def ingest(
     if summary.waiting:
         return told
     found = find_sources(sources, [], config.test_share, camera=camera)
-    if robots := robots_among(found):
+    if robots := [root for root in robots_among(found) if lerobot.has_actions(root)]:
         told["labels"] = str(keep_labels(out, robot_labels(robots, found, camera)))
     return told
 
@@ -471,7 +472,9 @@ def _prepare(recipe: Recipe) -> None:
         data = video if name in same else corpora_of(recipe, name)
         if name != "lam" or recipe.lam.model.pair_s is None:
             data.expect_one_rate()
-        origin = origin_of(config, data, recipe.seed, _labels_for(recipe, config))
+        labels = _labels_for(recipe, config)
+        check_labels(config, labels)
+        origin = origin_of(config, data, recipe.seed, labels)
         check_trained(recipe.folder / name, origin)
     if is_main_process():
         keep_recipe(recipe)
@@ -558,9 +561,9 @@ def _train(recipe: Recipe, name: StageName) -> dict[str, Any]:
     }
 
 
-def _labels_for(recipe: Recipe, config: StageConfig) -> list[Labels]:
+def _labels_for(recipe: Recipe, config: StageConfig) -> dict[str, Labels]:
     """True actions, for a latent action model that is shown some; any other stage never opens them."""
-    return labels_in_training(recipe) if isinstance(config, LAMStage) and config.uses_labels else []
+    return labels_in_training(recipe) if isinstance(config, LAMStage) and config.uses_labels else {}
 
 
 def _training_of(recipe: Recipe, name: StageName) -> tuple[StageConfig, dict[str, Any]]:
@@ -624,6 +627,7 @@ def _adapt(
             arms=arms,
             device=_device(),
             progress=show,
+            eye=load_lam(recipe.folder / "lam").eye if recipe.lam.model.input.kind == "timm" else None,
         )
     return adapted.summary
 
@@ -661,6 +665,10 @@ def _about(recipe: Recipe, shards: ShardSet, left_out: list[str]) -> dict[str, A
         "frames": f"{shards.num_frames('train')} to train on, {shards.num_frames('test')} held out",
         "seed": str(recipe.seed),
     }
+    if recipe.lam.labels is not None and recipe.lam.uses_labels:
+        asked = recipe.lam.labels
+        what = f"{asked.budget} transitions" if asked.episodes is None else f"{asked.episodes} episodes"
+        lines["labels in training"] = f"the latent action model has seen the true actions of {what}"
     return {"title": recipe.name, "lines": lines | ({"left out": " ".join(left_out)} if left_out else {})}
 
 

@@ -4,6 +4,7 @@ The sections are the configurations that live beside the stages; this file only 
 where the data comes from, and checks what no section can check alone.
 """
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -153,6 +154,19 @@ class Recipe(Config):
                 f"lam.model.pair_s is [{pair_s[0]:g}, {pair_s[1]:g}], but a step of the world is {step_s:.3g} s "
                 f"(data.ingest.rate_hz {self.data.ingest.rate_hz:g}); make that one of the distances that codes are "
                 "learnt from"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _the_same_labels_are_compared(self) -> "Recipe":
+        shown, given = self.lam.labels, self.adapt
+        if shown is None or shown.episodes is not None or given.labels_episodes is not None:
+            return self
+        if shown.budget > given.labels_budget:
+            warnings.warn(
+                f"lam.labels.budget is {shown.budget}, adapt.labels_budget {given.labels_budget}: policies would be "
+                "compared that were made with the help of unequally many labels; make them equal",
+                stacklevel=2,
             )
         return self
 

@@ -112,6 +112,7 @@ def write_latents(folder: Path, parts: Mapping[str, Latents], shas: Sequence[str
             "window": {"frames": HORIZON, "native_frames": HORIZON, "s": HORIZON / 10},
             "num_codes": CODES,
             "num_tokens": everything.tokens.shape[1],
+            "codes_per_token": 4,
             "embedding_width": width,
             "code_centres": np.zeros((CODES, width)).tolist(),
             "counts": {"rows": len(everything), "transitions": int(everything.valid.sum())},

@@ -53,6 +53,7 @@ from genie_lite.errors import UserError
 from genie_lite.files import write_json
 from genie_lite.latents.table import read_latents, read_manifest
 from genie_lite.models.lam import LAMConfig
+from genie_lite.nn.features import FrozenFeatures
 
 FORMAT = 1
 HELD_OUT_FILE = "held_out.parquet"
@@ -76,7 +77,8 @@ class Plan:
 
     out: folder to write. config: budget, mapping, inverse model and policy. lam: shape of the latent action
     model, for the inverse model of the same network. parents: hashes of everything this rests on, such as
-    {"lam": ..., "shards": ..., "labels": ...}. setting: seed, device, and whom to tell.
+    {"lam": ..., "shards": ..., "labels": ...}. setting: seed, device, and whom to tell. eye: the latent action
+    model's frozen features, if it has any; see `InverseModel`.
     """
 
     out: Path
@@ -84,6 +86,7 @@ class Plan:
     lam: LAMConfig
     parents: Mapping[str, str]
     setting: Setting
+    eye: FrozenFeatures | None = None
 
     def inputs(self, arm: Arm) -> str:
         """A hash that changes with anything that the arm's policy depends on."""
@@ -194,6 +197,7 @@ def adapt_shards(
     arms: Sequence[Arm] = ("latent",),
     device: str = "cpu",
     progress: Progress | None = None,
+    eye: FrozenFeatures | None = None,
 ) -> Adapted:
     """`adapt` from folders and plain arguments.
 
@@ -207,11 +211,12 @@ def adapt_shards(
         arms: see `adapt`.
         device: where to train.
         progress: called with (what, done, total).
+        eye: see `Plan`.
 
     Raises:
         UserError: the latents are not those of these shards, labels and video do not meet, or see `adapt`.
     """
-    plan = _plan(shards, latents, labels, out, config, Setting(seed, device, progress))
+    plan = _plan(shards, latents, labels, out, config, Setting(seed, device, progress), eye)
     if (finished := _finished(plan, arms_for(labels.kind, arms))) is not None:
         return finished
     config.policy.check_frame(shards.frame_hw)
@@ -225,7 +230,14 @@ def arms_for(kind: Kind, arms: Sequence[Arm]) -> tuple[Arm, ...]:
     return tuple(arm for arm in arms if kind == "discrete" or arm == "latent")
 
 
-def teach(arm: Arm, material: Material, config: AdaptConfig, lam: LAMConfig, setting: Setting) -> Lesson:
+def teach(
+    arm: Arm,
+    material: Material,
+    config: AdaptConfig,
+    lam: LAMConfig,
+    setting: Setting,
+    eye: FrozenFeatures | None = None,
+) -> Lesson:
     """What an arm of a game clones from; see the table on top of this file."""
     if arm == "bc_labels":
         return _as_labelled(material, material.labelled)
@@ -238,7 +250,7 @@ def teach(arm: Arm, material: Material, config: AdaptConfig, lam: LAMConfig, set
         with torch.no_grad():
             probability = fitted.mapping(material.given[torch.from_numpy(train)])
     else:
-        probability, stop = _ask_idm(material, config, lam, setting.named("inverse model"))
+        probability, stop = _ask_idm(material, config, lam, setting.named("inverse model"), eye)
     told = choose(probability, config.mapping.relabel, torch.Generator().manual_seed(setting.seed))
     _keep_known(told, material)
     return Lesson(train, told, fitted, _accuracy(material, train, told), stop)
@@ -271,7 +283,13 @@ def describe(fitted: Fitted) -> dict[str, Any]:
 
 
 def _plan(
-    shards: ShardSet, latents: Path, labels: Labels, out: Path, config: AdaptConfig, setting: Setting
+    shards: ShardSet,
+    latents: Path,
+    labels: Labels,
+    out: Path,
+    config: AdaptConfig,
+    setting: Setting,
+    eye: FrozenFeatures | None,
 ) -> Plan:
     manifest, where = read_manifest(latents), str(latents / "manifest.json")
     if manifest["shards"].get("fingerprint") != shards.fingerprint:
@@ -281,7 +299,7 @@ def _plan(
         "shards": shards.fingerprint,
         "labels": fingerprint(labels),
     }
-    return Plan(out, config, parse(manifest["lam"]["config"], LAMConfig, where), parents, setting)
+    return Plan(out, config, parse(manifest["lam"]["config"], LAMConfig, where), parents, setting, eye)
 
 
 def _load(shards: ShardSet, splits: Sequence[str], setting: Setting) -> Footage:
@@ -320,7 +338,7 @@ def _has_arm(plan: Plan, arm: Arm) -> bool:
 
 def _decode_robot(material: Material, plan: Plan) -> RobotArms:
     """Fit all decoders, and save what the policy's folder holds of them."""
-    robot = decode_arms(material, plan.config, plan.lam, plan.setting)
+    robot = decode_arms(material, plan.config, plan.lam, plan.setting, plan.eye)
     if robot.held_out is not None:
         write_held_out(plan.out / HELD_OUT_FILE, robot.held_out)
     change = robot.fitted_change.mapping
@@ -337,7 +355,7 @@ def _finish_arm(arm: Arm, material: Material, plan: Plan, robot: RobotArms | Non
     if robot is not None:
         lesson = _robot_lesson(material, robot)
     else:
-        lesson = teach(arm, material, config, plan.lam, plan.setting)
+        lesson = teach(arm, material, config, plan.lam, plan.setting, plan.eye)
     examples = Examples(
         material.rows[lesson.rows],
         lesson.target,
@@ -376,7 +394,7 @@ def _as_labelled(material: Material, chosen: np.ndarray) -> Lesson:
 
 
 def _ask_idm(
-    material: Material, config: AdaptConfig, lam: LAMConfig, setting: Setting
+    material: Material, config: AdaptConfig, lam: LAMConfig, setting: Setting, eye: FrozenFeatures | None
 ) -> tuple[Tensor, Stop | None]:
     """What an inverse model that learnt from the budget says of every training transition."""
     examples = Examples(
@@ -384,7 +402,7 @@ def _ask_idm(
         material.target[torch.from_numpy(material.labelled)],
         episodes=material.source[material.labelled],
     )
-    model = train_idm(lam, material.footage, examples, material.actions, config.idm, setting)
+    model = train_idm(lam, material.footage, examples, material.actions, config.idm, setting, eye)
     rows = material.rows[material.train]
     return infer(model, material.footage, rows, config.idm.context), model.stop
 

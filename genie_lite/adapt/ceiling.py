@@ -22,6 +22,7 @@ from genie_lite.adapt.supervised import ActionSpace, Examples, fit, predict
 from genie_lite.data.labels import Labels
 from genie_lite.data.loading.loader import to_frames
 from genie_lite.models.lam import LAMConfig
+from genie_lite.nn.features import FrozenFeatures
 
 Sees = Literal["transition", "still"]
 
@@ -57,6 +58,7 @@ def read_supervised(
     *,
     sees: Sees = "transition",
     stride: int = 1,
+    eye: FrozenFeatures | None = None,
 ) -> Float[Tensor, "wanted a"]:
     """Train the encoder of a latent action model on labels alone, and read other transitions with it.
 
@@ -70,6 +72,7 @@ def read_supervised(
         setting: seed, device, progress.
         sees: see the head of this file.
         stride: rows from frame k to the frame that follows it in its pair.
+        eye: the latent action model's frozen features, so that none are downloaded; see `InverseModel`.
 
     Returns:
         Probabilities of the actions, or actions in their own units.
@@ -79,7 +82,9 @@ def read_supervised(
     space = ActionSpace(labels.kind, labels.names)
     shown = frames_at(footage, sees, config.context, stride)
     examples = Examples(train, _targets(labels, where))
-    return predict(fit(lambda: InverseModel(lam, space), shown, examples, config, setting), shown, wanted)
+    return predict(
+        fit(lambda: InverseModel(lam, space, eye), shown, examples, config, setting), shown, wanted
+    )
 
 
 def _targets(labels: Labels, where: np.ndarray) -> Float[Tensor, "rows a"]:

@@ -41,6 +41,7 @@ from genie_lite.adapt.supervised import Examples
 from genie_lite.errors import UserError
 from genie_lite.files import write_bytes
 from genie_lite.models.lam import LAMConfig
+from genie_lite.nn.features import FrozenFeatures
 
 EVERYTHING = "all"
 METADATA_KEY = b"genie_lite"
@@ -168,8 +169,16 @@ def read_held_out(path: Path) -> HeldOut:
         raise UserError(f"{path}: no predictions on held-out episodes here; run adapt again") from error
 
 
-def decode_arms(material: Material, config: AdaptConfig, lam: LAMConfig, setting: Setting) -> RobotArms:
+def decode_arms(
+    material: Material,
+    config: AdaptConfig,
+    lam: LAMConfig,
+    setting: Setting,
+    eye: FrozenFeatures | None = None,
+) -> RobotArms:
     """Fit every arm and predict the held-out transitions; without labels there, only ours, with a warning.
+
+    The inverse models get the frozen features of the latent action model where `eye` is given.
 
     Raises:
         UserError: too few labels of neighbouring transitions to learn changes from.
@@ -198,7 +207,9 @@ def decode_arms(material: Material, config: AdaptConfig, lam: LAMConfig, setting
     }
     stops: dict[str, Stop | None] = {}
     for arm, examples in _rivals(material, before, moves, change).items():
-        model = train_idm(lam, material.footage, examples, material.actions, config.idm, setting.named(arm))
+        model = train_idm(
+            lam, material.footage, examples, material.actions, config.idm, setting.named(arm), eye
+        )
         guess = infer(model, material.footage, material.rows[test], config.idm.context)
         predictions[arm] = held + guess if arm in CHANGE_ARMS else guess
         if examples.episodes is not None:

@@ -15,6 +15,7 @@ from genie_lite.adapt.footage import Footage
 from genie_lite.adapt.setting import Setting
 from genie_lite.adapt.supervised import ActionReader, ActionSpace, Examples, FitConfig, fit, predict
 from genie_lite.models.lam import LAMConfig, TransitionEncoder
+from genie_lite.nn.features import FrozenFeatures
 
 
 class IDMConfig(FitConfig):
@@ -29,9 +30,20 @@ class IDMConfig(FitConfig):
 class InverseModel(ActionReader):
     """The latent action model's encoder with a head for true actions in place of the bottleneck."""
 
-    def __init__(self, lam: LAMConfig, actions: ActionSpace) -> None:
+    def __init__(self, lam: LAMConfig, actions: ActionSpace, eye: FrozenFeatures | None = None) -> None:
+        """Build it, with random weights but for frozen features.
+
+        Args:
+            lam: shape of the encoder.
+            actions: what comes out.
+            eye: the latent action model's frozen features, to be copied; None: those of the shape, from timm.
+
+        Raises:
+            UserError: frozen features are wanted, none are given, and timm or their weights cannot be had.
+        """
         super().__init__(actions)
-        self.encoder = TransitionEncoder(lam)
+        self.encoder = TransitionEncoder(lam, has_weights=eye is not None)
+        self.encoder.take_eye(eye)
         self.head = nn.Linear(lam.width, len(actions.names))
 
     def forward(self, frames: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b a"]:
@@ -46,11 +58,12 @@ def train_idm(
     actions: ActionSpace,
     config: IDMConfig,
     setting: Setting,
+    eye: FrozenFeatures | None = None,
 ) -> InverseModel:
-    """Train on labelled transitions; the examples' rows are their frames k. See `supervised.fit`."""
+    """Train on labelled transitions; the examples' rows are their frames k. See `supervised.fit`, `InverseModel`."""
     assert footage.has_next[examples.rows].all()
     return fit(
-        lambda: InverseModel(lam, actions),
+        lambda: InverseModel(lam, actions, eye),
         lambda some: footage.ending_at(some + 1, config.context),
         examples,
         config,

@@ -89,9 +89,9 @@ def gather(
         _expect_single_frames(latents.select(known))
     usable = labels.select(label_of[known & train])
     if config.labels_episodes is not None:
-        budget = usable.budget_episodes(config.labels_episodes, seed)
+        budget = usable.budget_episodes(config.labels_episodes, seed, "adapt.labels_episodes")
     else:
-        budget = usable.budget(config.labels_budget, seed)
+        budget = usable.budget(config.labels_budget, seed, "adapt.labels_budget")
     return Material(
         footage=footage,
         rows=rows,

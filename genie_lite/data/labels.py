@@ -98,32 +98,44 @@ class Labels:
         row = int(self.locate([source], np.array([frame_index]))[0])
         return None if row < 0 else np.asarray(self.action[row])
 
-    def budget(self, num: int, seed: int) -> "Labels":
+    def budget(self, num: int, seed: int, key: str = "labels budget") -> "Labels":
         """Exactly `num` rows: whole episodes in a seeded order, the last one cut short.
 
         Budgets of one seed are nested: a smaller one is the beginning of a larger one. Where fewer than
         `num` rows exist, all are returned and a warning says so.
 
+        Args:
+            num: rows.
+            seed: of the order of the episodes.
+            key: what the user calls `num`, for messages.
+
         Raises:
             UserError: `num` is below 1.
         """
         if num < 1:
-            raise UserError(f"labels budget: found {num}, expected at least 1 transition")
+            raise UserError(f"{key}: found {num}, expected at least 1 transition")
         if num > len(self):
             warnings.warn(
-                f"labels budget of {num} transitions: only {len(self)} exist, all are used", stacklevel=2
+                f"{key}: found {num}, but only {len(self)} labelled transitions exist; all are used",
+                stacklevel=2,
             )
         order = [self._rows_of[name] for name in self._shuffled(seed)]
         return self.select(np.concatenate([*order, np.empty(0, np.int64)])[:num])
 
-    def budget_episodes(self, num: int, seed: int) -> "Labels":
+    def budget_episodes(self, num: int, seed: int, key: str = "labels budget") -> "Labels":
         """The rows of `num` whole episodes, in the same seeded order as `budget`.
+
+        Args:
+            num: episodes.
+            seed: of their order.
+            key: what the user calls `num`, for messages.
 
         Raises:
             UserError: `num` is below 1 or more than there are.
         """
         if not 1 <= num <= len(self._rows_of):
-            raise UserError(f"labelled episodes: found {num}, expected 1 to {len(self._rows_of)}")
+            there = f"the {len(self._rows_of)} labelled episodes that there are"
+            raise UserError(f"{key}: found {num}, expected at least 1 and at most {there}")
         return self.select(np.concatenate([self._rows_of[name] for name in self._shuffled(seed)[:num]]))
 
     def _shuffled(self, seed: int) -> list[str]:

@@ -2,11 +2,14 @@
 
 usage       how many codes carry more than 0.5 % of the transitions, and how evenly (perplexity)
 agreement   counts of code x action, with mutual information in two normalisations
+
+Measures are of the whole alphabet. Lists by code are of all codes of a small one, and else of the commonest.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +17,7 @@ import torch
 from genie_lite.metrics import code_usage, perplexity
 
 IN_USE = 0.005  # a code that fewer transitions carry is an accident, not a word of the vocabulary
+MOST_LISTED = 64  # codes that are listed one by one; more are nothing to look at, and megabytes of a report
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,7 @@ class Usage:
     codes_used: codes that carry more than 0.5 % of the rows, unless asked otherwise.
     num_codes: codes there are.
     perplexity: 1 when one code carries everything, num_codes when all are equally frequent.
-    share: of each code, sums to 1.
+    share: of each code of the alphabet, sums to 1.
     """
 
     codes_used: int
@@ -31,12 +35,18 @@ class Usage:
     perplexity: float
     share: tuple[float, ...]
 
+    def listing(self) -> dict[str, list[Any]]:
+        """`codes` that are listed, see `listed`, and the `share` of each."""
+        codes = listed(np.asarray(self.share))
+        return {"codes": codes, "share": [self.share[code] for code in codes]}
+
 
 @dataclass(frozen=True)
 class Agreement:
     """Codes against true actions on the same transitions.
 
-    counts: (num_codes, num_actions). action_names: of the columns.
+    counts: (codes listed, num_actions). action_names: of the columns. codes: of the rows, see `listed`.
+    others: (num_actions,), of all codes that occur and are not listed. num_others: how many those are.
     nmi: mutual information over the mean of the two entropies, 0 independent, 1 one-to-one.
     ami: the same with the agreement expected by chance taken off; about 0 for shuffled codes.
     purity: share of the rows whose action is the commonest one of their code.
@@ -47,6 +57,21 @@ class Agreement:
     nmi: float
     ami: float
     purity: float
+    codes: tuple[int, ...]
+    others: tuple[int, ...]
+    num_others: int
+
+
+def listed(frequency: np.ndarray) -> list[int]:
+    """The codes to list, in their order: all of a small alphabet, else the commonest of those that occur.
+
+    Args:
+        frequency: (codes,), of each code of the alphabet, in any unit.
+    """
+    if len(frequency) <= MOST_LISTED:
+        return list(range(len(frequency)))
+    commonest = np.argsort(-frequency, kind="stable")[:MOST_LISTED]
+    return sorted(commonest[frequency[commonest] > 0].tolist())
 
 
 def usage(code: np.ndarray, num_codes: int, at_least: float = IN_USE) -> Usage:
@@ -64,12 +89,17 @@ def agreement(code: np.ndarray, action: np.ndarray, num_codes: int, action_names
     """Agreement of integer codes and actions, both (rows,)."""
     counts = np.zeros((num_codes, len(action_names)), dtype=np.int64)
     np.add.at(counts, (code, action), 1)
+    codes = listed(counts.sum(axis=1))
+    others = np.delete(counts, codes, axis=0)
     return Agreement(
-        counts=tuple(tuple(row) for row in counts.tolist()),
+        counts=tuple(tuple(row) for row in counts[codes].tolist()),
         action_names=tuple(action_names),
         nmi=normalised_information(counts),
         ami=adjusted_information(counts),
         purity=float(counts.max(axis=1).sum() / counts.sum()),
+        codes=tuple(codes),
+        others=tuple(others.sum(axis=0).tolist()),
+        num_others=int(others.any(axis=1).sum()),
     )
 
 

@@ -240,11 +240,15 @@ def _pictures(tree: Tree, gallery: Tree, pictures: Mapping[str, bytes]) -> dict[
 
 def _caption(tree: Tree, code: int) -> dict[str, Any]:
     """How frequent a code is, by the page's own table if there is one, and what it stands for."""
-    share = tree.get("lam", {}).get("share")
-    table = tree.get("code_action")
+    table, lam = tree.get("code_action"), tree.get("lam", {})
     if table:
         return {"share": share_of(table, code), "actions": actions_of(table, code)}
-    return {"share": share[code] if share else None, "actions": []}
+    share = lam.get("share", [])
+    # Reports of earlier versions list every code.
+    return {
+        "share": dict(zip(lam.get("codes", range(len(share))), share, strict=True)).get(code),
+        "actions": [],
+    }
 
 
 def _rollout(tree: Tree) -> dict[str, Any] | None:

@@ -72,7 +72,7 @@ class LAMScore:
             "codes_used": self.usage.codes_used,
             "num_codes": self.usage.num_codes,
             "perplexity": self.usage.perplexity,
-            "share": list(self.usage.share),
+            **self.usage.listing(),
             "interval": to_tree(dB),
         }
 

@@ -17,8 +17,9 @@ def with_random_weights(
 ) -> LatentActionModel:
     """The network of a latent action model before training, in evaluation mode.
 
-    Only the statistics and the menu of its bottleneck are those of the video. Without them all its rows would fall
-    to one code, and the baseline would be beaten by anything.
+    The statistics and the menu of its bottleneck are those of the video. Without them all its rows would fall to one
+    code, and the baseline would be beaten by anything. A frozen eye is that of the trained model: it was never
+    trained, and nothing is downloaded. All that is random comes from the seed, whatever was drawn before.
 
     Args:
         lam: whose shape is taken.
@@ -28,8 +29,10 @@ def with_random_weights(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = LatentActionModel(lam.config).to(device).eval()
-    model.quantizer.calibrate()
-    for shot in shots:
-        model.encode(to_frames(shot.frames()[None]).to(device))
+        model = LatentActionModel(lam.config, has_weights=lam.eye is not None)
+        model.take_eye(lam.eye)
+        model.to(device).eval()
+        model.quantizer.calibrate()
+        for shot in shots:
+            model.encode(to_frames(shot.frames()[None]).to(device))
     return model.eval()

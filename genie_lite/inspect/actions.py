@@ -26,12 +26,12 @@ from genie_lite.inspect.measure import Measure
 from genie_lite.inspect.readers import read_network
 from genie_lite.inspect.scores import Scores
 from genie_lite.inspect.shift import measure_shift
-from genie_lite.models.lam import LAMConfig
+from genie_lite.models.lam import LatentActionModel
 from genie_lite.types import Interval
 
 
 def measure_actions(
-    rows: Labelled, lam: LAMConfig, config: IDMConfig, way: float, setting: Setting
+    rows: Labelled, lam: LatentActionModel, config: IDMConfig, way: float, setting: Setting
 ) -> Iterator[tuple[str, Measure]]:
     """All checks that need labels, on the test split; `way` is the share of it that is asked for."""
     guesses = read(rows, lam, config, setting)
@@ -58,7 +58,9 @@ def measure_actions(
     yield from measure_information(rows, setting.seed)
 
 
-def read(rows: Labelled, lam: LAMConfig, config: IDMConfig, setting: Setting) -> dict[str, np.ndarray]:
+def read(
+    rows: Labelled, lam: LatentActionModel, config: IDMConfig, setting: Setting
+) -> dict[str, np.ndarray]:
     """What every reader says of the test split."""
     train, test, num = rows.train, rows.test, rows.labels.num_actions
     even = np.ones(int(train.sum()))
@@ -87,7 +89,7 @@ def read(rows: Labelled, lam: LAMConfig, config: IDMConfig, setting: Setting) ->
     looks: dict[str, Sees] = {"frame": "still", "supervised": "transition"}
     for name, sees in looks.items():
         answer = read_supervised(
-            lam,
+            lam.config,
             rows.footage,
             rows.labels,
             rows.ours.row[train],
@@ -96,6 +98,7 @@ def read(rows: Labelled, lam: LAMConfig, config: IDMConfig, setting: Setting) ->
             setting.named(f"a network that reads actions: {name}"),
             sees=sees,
             stride=rows.stride,
+            eye=lam.eye,
         ).numpy()
         guesses[name] = answer.argmax(axis=1) if rows.is_discrete else answer
     return guesses

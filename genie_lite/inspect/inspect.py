@@ -159,7 +159,7 @@ class _Work:
             self.left_out.append(f"What needs labels is left out: {why}.")
         else:
             setting = Setting(options.seed, str(device), self.progress)
-            yield from measure_actions(rows, lam.config, options.inverse, options.thresholds.way, setting)
+            yield from measure_actions(rows, lam, options.inverse, options.thresholds.way, setting)
             agreement = code_table(rows, lam.num_codes)
             self.table = None if agreement is None else to_tree(agreement)
         self.progress("actions", len(stages), len(stages))

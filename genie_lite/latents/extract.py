@@ -2,16 +2,18 @@
 
     shards + LAM ──▶ OUT/<shard>.parquet (one part per shard) + OUT/manifest.json (last: it means finished)
 
-Columns are those of `latents.Latents`; what is encoded together is in `encode`. Parts that exist and were made from
-the same shard, model, window and labels are kept, so an extraction that was killed goes on where it stopped and
-ends with the same bytes. Only this process writes to the folder, each file whole.
+Columns are those of `latents.Latents`; what is encoded together is in `encode`. Parts that hold what was written, and
+were made from the same shard, model, window and labels, are kept, so an extraction that was killed goes on where it
+stopped and ends with the same bytes. Only this process writes to the folder, each file whole. A manifest of an older
+format is replaced, one of somebody else is not.
 
-A shard that cannot be read is named in a warning and in the manifest, and is tried again next time; the others
-are extracted.
+A shard that cannot be read, or says of its frames what cannot be, is named in a warning and in the manifest, and is
+tried again next time; the others are extracted.
 """
 
 import fcntl
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -22,12 +24,14 @@ from genie_lite.data.labels import Labels
 from genie_lite.data.shards.shards import ShardSet
 from genie_lite.errors import UserError
 from genie_lite.files import sha256_of, write_bytes, write_json
-from genie_lite.latents.manifest import About, build_manifest, made_from
+from genie_lite.latents.manifest import About, build_manifest, made_from, standing_manifest
 from genie_lite.latents.part import Task, part_name
 from genie_lite.latents.pool import make_parts
-from genie_lite.latents.table import MANIFEST_FILE, read_manifest, read_stamp
+from genie_lite.latents.table import MANIFEST_FILE, holds, read_manifest, read_stamp
 from genie_lite.latents.window import Every, horizon_of
 from genie_lite.models.lam import LatentActionModel
+
+UNFINISHED = re.compile(r"\.(manifest\.json|.+\.parquet)\.[0-9a-f]{8}\.tmp")  # see `files.write_bytes`
 
 Progress = Callable[[int, int], None]
 
@@ -64,7 +68,8 @@ def extract(
 
     Raises:
         UserError: frames of another size than the model's, no shard that can be read, a folder that cannot be
-            written to or that another extraction is writing, a child process that died, or see `horizon_of`.
+            written to, that holds somebody else's manifest or that another extraction is writing, a child process
+            that died, or see `horizon_of`.
     """
     _expect_fitting(lam, shards, workers)
     task_window = horizon_of(lam, shards.rate_hz, window_s, every)
@@ -94,11 +99,15 @@ def _expect_fitting(lam: LatentActionModel, shards: ShardSet, workers: int) -> N
 
 
 def _is_done(out: Path, about: About) -> bool:
-    """Whether the folder holds just this, whole. What was damaged is tried again, it may have been mended."""
-    if not (out / MANIFEST_FILE).is_file():
+    """Whether the folder holds just this, whole. What was damaged is tried again, it may have been mended.
+
+    Raises:
+        UserError: it holds somebody else's manifest.
+    """
+    manifest = standing_manifest(out)
+    if manifest is None:
         return False
-    manifest = read_manifest(out)
-    parts = {part["file"]: part["sha256"] for part in manifest["parts"]}
+    parts = {part["file"]: part.get("sha256") for part in manifest["parts"]}
     return (
         made_from(manifest) == about.made_from
         and parts.keys() == {part_name(shard) for shard in about.task.shards.shards}
@@ -111,8 +120,9 @@ def _sweep(out: Path, task: Task) -> None:
 
     Files that extraction did not write are left alone.
     """
-    for unfinished in out.glob(".*.tmp"):
-        unfinished.unlink(missing_ok=True)
+    for path in list(out.iterdir()):
+        if UNFINISHED.fullmatch(path.name) and path.is_file():
+            path.unlink(missing_ok=True)
     ours = {part_name(shard) for shard in task.shards.shards}
     for path in out.glob("*.parquet"):
         if path.name not in ours and read_stamp(path) is not None:
@@ -122,13 +132,13 @@ def _sweep(out: Path, task: Task) -> None:
 def _write_parts(
     task: Task, lam: LatentActionModel, out: Path, workers: int, progress: Progress | None
 ) -> list[tuple[str, str]]:
-    """Make the parts that are missing or stale; returns the shards that cannot be read, and why.
+    """Make the parts that are missing, stale or altered; returns the shards that cannot be read, and why.
 
     Raises:
         UserError: none can be read.
     """
     shards = task.shards.shards
-    missing = [shard for shard in shards if read_stamp(out / part_name(shard)) != task.stamp(shard)]
+    missing = [shard for shard in shards if not holds(out / part_name(shard), task.stamp(shard))]
     for shard in missing:
         (out / part_name(shard)).unlink(missing_ok=True)
     total = sum(shard.samples for shard in shards)

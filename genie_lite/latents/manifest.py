@@ -1,6 +1,7 @@
 """The manifest of latents: what they were made from, how many there are, and whether there is anything in them.
 
-    format, lam, shards     what they were made from; skipped: [{file, reason}] of shards that cannot be read
+    format, genie_lite      of this file; the version of the program that wrote it
+    lam, shards             what they were made from; skipped: [{file, reason}] of shards that cannot be read
     rate_hz, every, window  how far apart rows are, and how far each reaches: frames, native_frames, s
     num_codes, num_tokens, codes_per_token, embedding_width, code_centres
     counts                  rows, transitions, invalid, uneven, labelled, shots, sources, by_code
@@ -12,18 +13,22 @@ Everything is summed up part by part, in the order of the shards, so it does not
 """
 
 import json
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from genie_lite import __version__
 from genie_lite.data.labels import Labels
-from genie_lite.data.shards.index import Shard
+from genie_lite.data.shards.index import Shard, fingerprint_of
+from genie_lite.data.shards.shards import ShardSet
+from genie_lite.errors import UserError
 from genie_lite.files import sha256_of
 from genie_lite.latents.part import Task, part_name
-from genie_lite.latents.table import FORMAT, Latents, read_part
+from genie_lite.latents.table import FORMAT, MANIFEST_FILE, Latents, read_manifest, read_part
 from genie_lite.latents.window import Every, Horizon
 from genie_lite.models.lam import LatentActionModel
 
@@ -45,7 +50,7 @@ class Survey:
     sources: set[str] = field(default_factory=set)
     by_code: np.ndarray = field(init=False)
     by_token: list[np.ndarray] = field(default_factory=list)
-    native: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    native: Counter[int] = field(default_factory=Counter)
     sums: dict[str, float] = field(default_factory=dict)
     moments: np.ndarray | None = None
 
@@ -61,7 +66,8 @@ class Survey:
         self.labelled += int(part.has_action.sum())
         self.sources.update(np.unique(part.source).tolist())
         self.by_code += np.bincount(used.code, minlength=self.num_codes)
-        self.native = _add(self.native, np.bincount(used.horizon_frames))
+        for frames, num in zip(*np.unique(used.horizon_frames, return_counts=True), strict=True):
+            self.native[int(frames)] += int(num)
         counts = [np.bincount(column) for column in used.tokens.T]
         self.by_token = [
             _add(a, b)
@@ -76,7 +82,8 @@ class Survey:
     @property
     def native_frames(self) -> int:
         """How many frames of their video most transitions span; 0 if there are none."""
-        return int(self.native.argmax()) if self.transitions else 0
+        most = max(self.native.values(), default=0)
+        return min((frames for frames, num in self.native.items() if num == most), default=0)
 
     def counts(self) -> dict[str, Any]:
         """How many there are. uneven: transitions over more or fewer frames of their video than most."""
@@ -84,7 +91,7 @@ class Survey:
             "rows": self.rows,
             "transitions": self.transitions,
             "invalid": self.rows - self.transitions,
-            "uneven": self.transitions - int(self.native.max(initial=0)),
+            "uneven": self.transitions - max(self.native.values(), default=0),
             "labelled": self.labelled,
             "shots": self.shots,
             "sources": len(self.sources),
@@ -152,6 +159,7 @@ def build_manifest(lam: LatentActionModel, about: About, out: Path) -> dict[str,
     window = {"frames": about.window.frames, "native_frames": survey.native_frames, "s": about.window.seconds}
     return {
         "format": FORMAT,
+        "genie_lite": __version__,
         "lam": {"sha256": about.task.lam_sha, "config": json.loads(lam.config.model_dump_json())},
         "shards": {"fingerprint": about.task.shards.fingerprint, "config": about.task.shards.config},
         "rate_hz": about.window.rate_hz,
@@ -170,6 +178,55 @@ def build_manifest(lam: LatentActionModel, about: About, out: Path) -> dict[str,
     }
 
 
+def described(shards: ShardSet, manifest: dict[str, Any]) -> ShardSet:
+    """The shards without those that an extraction had to leave out: whoever reads both finds rows for all of them."""
+    gone = {entry["file"]: str(entry.get("reason")) for entry in manifest.get("skipped", [])}
+    kept = tuple(shard for shard in shards.shards if shard.file not in gone)
+    left_out = tuple((shard.file, gone[shard.file]) for shard in shards.shards if shard.file in gone)
+    return replace(
+        shards, shards=kept, fingerprint=fingerprint_of(kept), skipped=(*shards.skipped, *left_out)
+    )
+
+
+def standing_manifest(out: Path) -> dict[str, Any] | None:
+    """The manifest of finished latents that a folder holds, to be compared with what is wanted.
+
+    None where they have to be made again: there is no manifest, it is of an older format, or it is damaged.
+
+    Raises:
+        UserError: the file of this name is not ours to replace, or that of a newer version.
+    """
+    path = out / MANIFEST_FILE
+    if not path.exists():
+        return None
+    tree = _tree(path)
+    version = tree.get("format")
+    kinds = {"lam": dict, "shards": dict, "parts": list}  # since the first format
+    is_ours = all(isinstance(tree.get(key), kind) for key, kind in kinds.items())
+    if type(version) is not int or version < 1 or not is_ours:
+        raise UserError(
+            f"{path}: holds something else than a manifest of latents; choose another folder, or move it away and run "
+            "extract again"
+        )
+    if version > FORMAT:
+        raise UserError(
+            f"{path}: format {version}, this version writes {FORMAT}; choose another folder, or install a newer version"
+        )
+    try:
+        return read_manifest(out)
+    except UserError:
+        return None
+
+
+def _tree(path: Path) -> dict[str, Any]:
+    """The object that a file holds, an empty one where it holds none."""
+    try:
+        tree = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return tree if isinstance(tree, dict) else {}
+
+
 def made_from(manifest: dict[str, Any]) -> dict[str, Any]:
     """What a manifest says that its latents were made from, as `About.made_from`."""
     actions = manifest.get("actions")
@@ -178,7 +235,7 @@ def made_from(manifest: dict[str, Any]) -> dict[str, Any]:
         "shards": manifest["shards"].get("fingerprint"),
         "every": manifest.get("every"),
         "frames": manifest["window"].get("frames"),
-        "labels": actions["sha256"] if isinstance(actions, dict) else None,
+        "labels": actions.get("sha256") if isinstance(actions, dict) else None,
     }
 
 

@@ -17,6 +17,7 @@ from genie_lite.data.shards.shards import Sample, ShardDamage, ShardSet
 from genie_lite.errors import UserError
 from genie_lite.latents.actions import ActionColumn
 from genie_lite.latents.encode import Measured, encode_shot
+from genie_lite.latents.shot import Shot
 from genie_lite.latents.table import FORMAT, NO_CODE, Latents, concatenate, encode_part
 from genie_lite.models.lam import LatentActionModel
 
@@ -53,36 +54,34 @@ class Task:
         """The part of one shard; `on_sample` is called after each of its shots.
 
         Raises:
-            ShardDamage: the shard cannot be read, or a shot of it cannot be decoded.
+            ShardDamage: the shard cannot be read, or a shot of it cannot be decoded or contradicts itself.
             UserError: the shard cannot be fetched.
         """
         samples = self.shards.read(shard)
         parts = []
         for sample in samples:
             try:
-                parts.append(self._describe(lam, sample))
+                parts.append(self._describe(lam, sample, shard.split))
             except UserError as error:
                 raise ShardDamage(str(error), shard.file, str(error)) from error
             on_sample()
         return encode_part(concatenate(parts), self.stamp(shard))
 
-    def _describe(self, lam: LatentActionModel, sample: Sample) -> Latents:
-        meta, ahead = sample.meta, self.horizon
-        native = np.asarray(meta["source_frames"], dtype=np.int64)
-        times_s = np.asarray(meta.get("times_s", native / meta["source_rate_hz"]), dtype=np.float64)
-        num = len(native)
-        measured = encode_shot(lam, num, _reader(sample, num), ahead)
+    def _describe(self, lam: LatentActionModel, sample: Sample, split: str) -> Latents:
+        shot, ahead = Shot.of(sample, split), self.horizon
+        native, times_s, num = shot.native, shot.times_s, len(shot.native)
+        measured = encode_shot(lam, num, _reader(sample, num, lam.config.frame_hw), ahead)
         return Latents(
-            source=np.full(num, meta["source"]),
+            source=np.full(num, shot.source),
             key=np.full(num, sample.key),
-            split=np.full(num, meta["split"]),
+            split=np.full(num, split),
             frame_index=native,
             timestamp_s=times_s,
             horizon_frames=_fill(native[ahead:] - native[:-ahead], num, 0, np.int32),
             dt_s=_fill(times_s[ahead:] - times_s[:-ahead], num, np.nan, np.float32),
             **_columns(measured, num),
             valid=np.arange(num) < num - ahead,
-            action=None if self._actions is None else self._actions.of(meta["source"], native),
+            action=None if self._actions is None else self._actions.of(shot.source, native),
         )
 
 
@@ -102,13 +101,18 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _reader(sample: Sample, num: int) -> Callable[[int, int], UInt8[np.ndarray, "t h w c"]]:
+def _reader(
+    sample: Sample, num: int, frame_hw: tuple[int, int]
+) -> Callable[[int, int], UInt8[np.ndarray, "t h w c"]]:
     """Frames from one index up to another; a shot that is read at once is decoded from front to back."""
 
     def read(start: int, stop: int) -> UInt8[np.ndarray, "t h w c"]:
         frames = sample.frames(None if (start, stop) == (0, num) else list(range(start, stop)))
         if len(frames) != stop - start:
             raise UserError(f"{sample.key}: {len(frames)} frames, its sample says {stop - start}")
+        if frames.shape[1:3] != frame_hw:
+            found, wanted = ("x".join(map(str, hw)) for hw in (frames.shape[1:3], frame_hw))
+            raise UserError(f"{sample.key}: frames of {found} pixels, its shards are of {wanted}")
         return frames
 
     return read

@@ -7,6 +7,7 @@ is not valid: code and tokens -1, every measurement NaN, never clamped.
 Any Parquet reader can use the parts; `read_latents` puts them into arrays.
 """
 
+import hashlib
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -35,6 +36,7 @@ MANIFEST_KEYS = {
     "parts": list,
 }
 STAMP_KEY = b"genie_lite"
+CONTENT_KEY = b"genie_lite.content"
 NO_CODE = -1  # of rows that are not valid
 NO_CHOICE = -1  # of rows whose action is not known, where actions are choices; NaN where they are vectors
 
@@ -99,7 +101,7 @@ def concatenate(parts: Sequence[Latents]) -> Latents:
 
 
 def encode_part(rows: Latents, stamp: Mapping[str, str]) -> bytes:
-    """One part as a Parquet file; `stamp` says what it was made from, see `read_stamp`.
+    """One part as a Parquet file; `stamp` says what it was made from, see `read_stamp` and `holds`.
 
     The same rows give the same bytes.
     """
@@ -120,7 +122,9 @@ def encode_part(rows: Latents, stamp: Mapping[str, str]) -> bytes:
     }
     if rows.action is not None:
         columns["action"] = _actions(rows.action, ~rows.has_action)
-    table = pa.table(columns).replace_schema_metadata({STAMP_KEY: json.dumps(dict(stamp)).encode()})
+    table = pa.table(columns)
+    about = {STAMP_KEY: json.dumps(dict(stamp)).encode(), CONTENT_KEY: _digest(_latents(table)).encode()}
+    table = table.replace_schema_metadata(about)
     buffer = io.BytesIO()
     pq.write_table(table, buffer)
     return buffer.getvalue()
@@ -140,6 +144,17 @@ def read_stamp(path: Path) -> dict[str, str] | None:
         return None
 
 
+def holds(path: Path, stamp: Mapping[str, str]) -> bool:
+    """Whether a part is there, was made from what `stamp` says, and has the rows that were written."""
+    if read_stamp(path) != stamp:
+        return False
+    try:
+        table = _table(path)
+        return table.schema.metadata.get(CONTENT_KEY, b"").decode() == _digest(_latents(table))
+    except (OSError, KeyError, ValueError, TypeError, pa.ArrowException):
+        return False
+
+
 def read_part(path: Path) -> Latents:
     """Read one part.
 
@@ -147,14 +162,9 @@ def read_part(path: Path) -> Latents:
         UserError: missing, not Parquet, or without one of the columns.
     """
     try:
-        table = pq.read_table(path)
-        names = [field.name for field in fields(Latents)]
-        if "action" not in table.column_names:
-            names.remove("action")
-        columns = {name: _array(table[name]) for name in names}
-    except (OSError, KeyError, pa.ArrowException) as error:
+        return _latents(_table(path))
+    except (OSError, KeyError, ValueError, TypeError, pa.ArrowException) as error:
         raise UserError(f"{path}: not a part of extracted latents: {' '.join(str(error).split())}") from error
-    return Latents(**columns)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -166,7 +176,16 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST_FILE
     if not path.is_file():
         raise UserError(f"{folder}: no finished latents here ({MANIFEST_FILE} is missing); run extract first")
-    return read_card(path, "a manifest of latents", FORMAT, MANIFEST_KEYS, "run extract again")
+    what, again = "a manifest of latents", "run extract again"
+    manifest = read_card(path, what, FORMAT, MANIFEST_KEYS, again)
+    for name in ("parts", "skipped"):
+        entries = manifest.get(name, [])
+        if not (isinstance(entries, list) and all(_names_file(entry) for entry in entries)):
+            found = str(entries)[:40]
+            raise UserError(
+                f"{path}: not {what}, {name}: found {found}, expected a list of files; delete it and {again}"
+            )
+    return manifest
 
 
 def read_latents(folder: Path) -> Latents:
@@ -176,6 +195,39 @@ def read_latents(folder: Path) -> Latents:
         UserError: not finished, another format, a part missing.
     """
     return concatenate([read_part(folder / part["file"]) for part in read_manifest(folder)["parts"]])
+
+
+def _names_file(entry: Any) -> bool:
+    return isinstance(entry, dict) and isinstance(entry.get("file"), str)
+
+
+def _table(path: Path) -> pa.Table:
+    """One file by itself; `read_table` would take the names of the folders above for columns."""
+    with pq.ParquetFile(path) as file:
+        return file.read()
+
+
+def _latents(table: pa.Table) -> Latents:
+    names = [field.name for field in fields(Latents)]
+    if "action" not in table.column_names:
+        names.remove("action")
+    return Latents(**{name: _array(table[name]) for name in names})
+
+
+def _digest(rows: Latents) -> str:
+    """SHA-256 of what is in the rows, whichever way the file holds it: a NaN is a NaN and a zero a zero."""
+    digest = hashlib.sha256()
+    for name, column in _columns(rows).items():
+        if column is None:
+            continue
+        if column.dtype.kind == "U":
+            data = json.dumps(column.tolist()).encode()
+        elif column.dtype.kind == "f":
+            data = np.where(np.isnan(column), np.nan, column + 0.0).astype(column.dtype).tobytes()
+        else:
+            data = column.tobytes()
+        digest.update(f"{name} {column.dtype.kind} {column.shape} {len(data)}\n".encode() + data)
+    return digest.hexdigest()
 
 
 def _columns(rows: Latents) -> dict[str, Any]:

@@ -7,6 +7,7 @@ distractors, few labels in training do more than any number afterwards. Robots d
 has a head of its own, and all of them share the encoder.
 
     lam, heads = load_lam(run / "lam"), read_heads(run / "lam")
+    heads.names                                              of the robots, in `config.robots` of heads.json, too
     heads.answer(lam.encode(frames).embedding, "arm")        row k: the action of frame k -> k + 1
 
 Source: a linear head during training: LAOM, arXiv:2502.00379, section 4.4; CLAM, arXiv:2505.04999.
@@ -78,6 +79,11 @@ class ActionHeads(nn.Module):
             self.register_buffer(f"mean_{number}", torch.zeros(len(robot.names)))
             self.register_buffer(f"std_{number}", torch.ones(len(robot.names)))
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the robots, in their order."""
+        return tuple(robot.name for robot in self.spec.robots)
+
     def standardise(self, robot: int, actions: Float[Tensor, "rows a"]) -> None:
         """Take the mean and the deviation of a robot's actions from some of them; those of choices are not asked."""
         if self.spec.robots[robot].kind == "continuous":
@@ -130,12 +136,12 @@ class ActionHeads(nn.Module):
         return self.get_buffer(f"mean_{number}"), self.get_buffer(f"std_{number}")
 
     def _number(self, robot: str | int) -> int:
-        names = [each.name for each in self.spec.robots]
-        if isinstance(robot, int) and 0 <= robot < len(names):
+        if isinstance(robot, int) and 0 <= robot < len(self.names):
             return robot
-        if robot not in names:
-            raise UserError(f"robot {robot!r}: no head for it; expected one of {', '.join(map(repr, names))}")
-        return names.index(str(robot))
+        if robot not in self.names:
+            expected = ", ".join(map(repr, self.names))
+            raise UserError(f"robot {robot!r}: no head for it; expected one of {expected}")
+        return self.names.index(str(robot))
 
 
 def write_heads(folder: Path, spec: HeadsSpec, weights: Mapping[str, Tensor]) -> None:
@@ -158,10 +164,11 @@ def remove_heads(folder: Path) -> None:
 
 def copy_heads(folder: Path, out: Path, *, keep: bool = True) -> None:
     """Put the heads of a folder, if it has any, in the place of those of another; none, if not `keep`."""
-    remove_heads(out)
-    if keep and (folder / CARD_FILE).is_file() and (folder / WEIGHTS_FILE).is_file():
-        for name in (WEIGHTS_FILE, CARD_FILE):
-            write_bytes(out / name, (folder / name).read_bytes())
+    names = [name for name in (WEIGHTS_FILE, CARD_FILE) if (folder / name).is_file()]
+    kept = {name: (folder / name).read_bytes() for name in names} if keep and len(names) == 2 else {}
+    remove_heads(out)  # which may be the same folder
+    for name, data in kept.items():
+        write_bytes(out / name, data)
 
 
 def read_heads(folder: Path) -> ActionHeads:

@@ -124,7 +124,8 @@ def _verdict_of(artifact: Artifact) -> dict[str, Any] | None:
     for path in (artifact.folder / VERDICT_FILE, artifact.folder.parent / VERDICT_FOLDER / VERDICT_FILE):
         if path.is_file():
             found = read_json(path, "the verdict on a model", "delete it and inspect the model again")
-            if found.get("about", {}).get("lam_sha256") == artifact.sha256:
+            about = found.get("about")
+            if isinstance(about, dict) and about.get("lam_sha256") == artifact.sha256:
                 return found
     return None
 

@@ -146,6 +146,12 @@ class TransitionEncoder(nn.Module):
         self.action_token = nn.Parameter(0.02 * torch.randn(config.width))
         self.encoder = STTransformer(config.width, config.depth, config.heads, config.window)
 
+    def take_eye(self, eye: FrozenFeatures | None) -> None:
+        """See with a copy of the frozen features of another model of this shape; None leaves one's own."""
+        if eye is not None:
+            assert self.eye is not None, "a model that looks at pixels has no eye"
+            self.eye.load_state_dict(eye.state_dict())
+
     def look(self, frames: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t n d"]:
         """What the encoder mixes: one row per patch, and the action token before them; each frame by itself."""
         patches = patchify(frames, self.patch) if self.eye is None else self.eye.features(frames)

@@ -10,10 +10,11 @@ What comes out is what `LatentActionModel.encode` gives for the whole clip, with
 frames are kept (`nn/ring.py`), so that a frame is looked at once.
 """
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 
 from genie_lite.errors import UserError
@@ -67,11 +68,19 @@ class LatentActionStream:
         self._count += 1
         return self._lam.quantizer(rows[:, 0]) if self._count > self._every else None
 
-    def frame_of(self, image: UInt8[Tensor, "y x 3"]) -> Float[Tensor, "1 3 h w"]:
-        """A camera's picture as the model wants it: its middle, scaled.
+    def frame_of(self, image: Tensor | np.ndarray) -> Float[Tensor, "1 3 h w"]:
+        """A camera's picture, uint8 `y x 3` of red, green and blue, as the model wants it: its middle, scaled.
 
         Videos are ingested likewise (`resize: crop`) but by another scaler, which differs by a few grey levels.
+
+        Raises:
+            UserError: no such picture.
         """
+        image = torch.as_tensor(image)
+        if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise UserError(
+                f"image: found {image.dtype} of shape {tuple(image.shape)}, expected uint8 of shape (height, width, 3)"
+            )
         height, width = self._lam.config.frame_hw
         side = min(image.shape[:2])
         top, left = ((size - side) // 2 for size in image.shape[:2])

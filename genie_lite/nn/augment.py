@@ -7,7 +7,9 @@ What the two views do not share, such as where the camera stands and what colour
 so it is not spent on it. What happens between two frames of a clip is in both.
 
 A view is a pure function of frames and of what was drawn. It is drawn for a whole batch, so that the view of a clip
-does not depend on how many processes share the batch out.
+does not depend on how many processes share the batch out. It is computed in float32 whatever a network around it is
+computed in: in bfloat16 the points of a grid are as coarse as pixels are wide. And it is written out in products and
+sums of numbers: a matrix product rounds otherwise for another batch, and is computed in bfloat16 where others are.
 
 Sources: shift, rotation and perspective of inverse and forward model: LAOM, arXiv:2502.00379, section 4.3; the
 colour matrix (contrast, saturation, hue about the grey axis): StyleGAN2-ADA, arXiv:2006.06676, appendix B.
@@ -78,8 +80,8 @@ class View:
         """The frames of each clip in its view, in [0, 1]; as they are, bit for bit, where nothing was asked for."""
         seen = self.warp(frames)
         if self.colours is not None:
-            mixed = torch.einsum("bij,btjhw->btihw", self.colours[..., :3].to(frames.device), seen)
-            seen = mixed + rearrange(self.colours[..., 3].to(frames.device), "b c -> b 1 c 1 1")
+            red, green, blue, one = rearrange(self.colours.to(frames.device), "b i j -> j b 1 i 1 1")
+            seen = red * seen[:, :, :1] + green * seen[:, :, 1:2] + blue * seen[:, :, 2:] + one
         if self.noise > 0:
             seen = seen + self.noise * self._pattern(frames.shape[2:]).to(frames.device)[:, None]
         return seen if seen is frames else seen.clamp(0, 1)
@@ -90,9 +92,13 @@ class View:
             return images
         num, height, width = images.shape[1], *images.shape[-2:]
         grid = _shown_points(self.places, (height, width)).to(images.device)
-        flat = F.grid_sample(
-            rearrange(images, "b t c h w -> b (t c) h w"), grid, padding_mode="border", align_corners=False
-        )
+        with torch.autocast(images.device.type, enabled=False):
+            flat = F.grid_sample(
+                rearrange(images, "b t c h w -> b (t c) h w"),
+                grid,
+                padding_mode="border",
+                align_corners=False,
+            )
         return rearrange(flat, "b (t c) h w -> b t c h w", t=num)
 
     def part(self, share: Share) -> "View":
@@ -119,12 +125,13 @@ def draw_view(config: AugmentConfig, num: int, frame_hw: tuple[int, int], genera
     """Draw a view for each of `num` clips; which numbers are drawn does not depend on the configuration."""
     chance = 2 * torch.rand(num, 10, generator=generator) - 1
     seed = torch.randint(2**62, (num,), generator=generator)
-    return View(
-        places=_places(config, chance[:, :6], frame_hw) if config.moves_pixels else None,
-        colours=_colours(config, chance[:, 6:]) if config.changes_colours else None,
-        seed=seed,
-        noise=config.noise,
-    )
+    with torch.autocast(chance.device.type, enabled=False):
+        return View(
+            places=_places(config, chance[:, :6], frame_hw) if config.moves_pixels else None,
+            colours=_colours(config, chance[:, 6:]) if config.changes_colours else None,
+            seed=seed,
+            noise=config.noise,
+        )
 
 
 def augment(
@@ -171,6 +178,6 @@ def _shown_points(places: Float[Tensor, "b 3 3"], frame_hw: tuple[int, int]) -> 
     """For every pixel of a view, the point of the clip that it shows, in [-1, 1] across and down."""
     down, across = (2 * (torch.arange(num) + 0.5) / num - 1 for num in frame_hw)
     y, x = torch.meshgrid(down, across, indexing="ij")
-    points = torch.stack([x, y, torch.ones_like(x)], dim=-1)
-    shown = torch.einsum("bij,yxj->byxi", places, points)
+    by_x, by_y, one = rearrange(places, "b i j -> j b 1 1 i")
+    shown = by_x * x[..., None] + by_y * y[..., None] + one
     return shown[..., :2] / shown[..., 2:]

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from genie_lite.errors import UserError
 from genie_lite.files import write_bytes
 from genie_lite.progress import Bar
-from genie_lite.train.alarm import CodeAlarm, kind_of
+from genie_lite.train.alarm import CodeAlarm, kind_of, letters_of
 from genie_lite.train.framework import Callback, L
 from genie_lite.train.fsdp import alike, gather, whole
 from genie_lite.train.logging import METRICS_FILE, MetricsFile, Row
@@ -237,7 +237,8 @@ class Validate(Callback):
             write_bytes(self._folder / "panels" / f"step-{step:07d}.png", png(measured.picture))
         self._write({"step": step, "split": "val", **self.metrics})
         if step > train.warmup_steps:
-            self._alarm.look(kind_of(pl_module.spec), self.metrics, step, train.steps)
+            spec = pl_module.spec
+            self._alarm.look(kind_of(spec), self.metrics, step, train.steps, letters_of(spec))
 
     def _measure(self, stage: StageModule) -> Measured:
         if self._average is not None:

@@ -1,5 +1,6 @@
 """What a training stage needs to know, beside the model: one class per stage, all with the same parts."""
 
+import warnings
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -64,11 +65,17 @@ class TokenizerStage(Config):
 class LabelsConfig(Config):
     """True actions that the latent action model is shown in training, of each robot that labels were given of.
 
-    With the seed of `adapt` and its budget, these are the same few labels. Episodes count, where they are given.
+    Budget and episodes count for every robot by itself: two robots with a budget of 200 are 400 labels. With the seed
+    of `adapt` and its budget, these are the same few labels. Episodes count, where they are given.
+
+    A run calls a robot as its dataset's folder is called, a game by its name, and labels of a file `labels`. Each has a
+    head of that name, all of which `heads.json` beside the model lists (`models/heads.py`: `read_heads(...).names`).
     """
 
-    budget: int = Field(default=200, ge=1)  # labelled transitions: whole episodes, the last one cut
-    episodes: int | None = Field(default=None, ge=1)  # whole labelled episodes instead
+    budget: int = Field(
+        default=200, ge=1
+    )  # labelled transitions of a robot: whole episodes, the last one cut
+    episodes: int | None = Field(default=None, ge=1)  # whole labelled episodes of a robot instead
     batch: int = Field(default=16, ge=1)  # labelled clips per optimizer step, beside the others
 
 
@@ -92,6 +99,12 @@ class LAMStage(Config):
         if self.labels is not None and self.labels.batch % self.train.accumulate:
             raise ValueError(
                 f"labels.batch {self.labels.batch} is not divisible by train.accumulate {self.train.accumulate}"
+            )
+        if self.labels is not None and not self.uses_labels:
+            warnings.warn(
+                "lam.labels: is set, but lam.weights.label is 0, so no label is looked at; raise lam.weights.label, or "
+                "leave lam.labels out",
+                stacklevel=1,  # here, so that Python tells it once
             )
         return self
 

@@ -21,7 +21,9 @@ from pydantic import ValidationError
 from genie_lite.artifact import Artifact, is_finished, read_artifact
 from genie_lite.config import change
 from genie_lite.data.labels import Labels, fingerprint
+from genie_lite.data.loading.masks import fingerprint_of
 from genie_lite.data.loading.mixture import Corpora
+from genie_lite.data.loading.weight import MaskWeight
 from genie_lite.data.shards.shards import ShardSet
 from genie_lite.errors import UserError
 from genie_lite.files import read_json, write_json
@@ -82,7 +84,7 @@ def fit(
         raise UserError(f"stage '{stage}': expected {STAGES[stage].__name__}, found {type(config).__name__}")
     folder = run / stage
     parents = {name: read_artifact(run / name, name) for name in PARENTS[stage]}
-    _check_labels(config, labels)
+    check_labels(config, labels)
     origin = origin_of(config, shards, seed, labels) | {
         "parents": {name: parent.sha256 for name, parent in parents.items()}
     }
@@ -101,10 +103,24 @@ def fit(
     return session.train(wandb, dict(trainer or {}), recipe_text)
 
 
-def _check_labels(config: StageConfig, labels: Sequence[Labels] | Mapping[str, Labels]) -> None:
-    if isinstance(config, LAMStage) and config.uses_labels and not labels:
+def check_labels(config: StageConfig, labels: Sequence[Labels] | Mapping[str, Labels]) -> None:
+    """Refuse to begin where labels are wanted that cannot be had.
+
+    Raises:
+        UserError: there are none, or fewer episodes than are asked for.
+    """
+    if not isinstance(config, LAMStage) or config.labels is None or not config.uses_labels:
+        return
+    given = list(labels.values()) if isinstance(labels, Mapping) else list(labels)
+    if not any(len(each) for each in given):
         raise UserError(
             "lam.labels: is set, but there are no labels; name them (labels.source), or set lam.labels to null"
+        )
+    fewest = min(len(each.episodes) for each in given)
+    if config.labels.episodes is not None and config.labels.episodes > fewest:
+        raise UserError(
+            f"lam.labels.episodes: found {config.labels.episodes}, expected at most {fewest}, the labelled episodes "
+            "that there are"
         )
 
 
@@ -122,8 +138,13 @@ def origin_of(
     seed: int,
     labels: Sequence[Labels] | Mapping[str, Labels] = (),
 ) -> dict[str, Any]:
-    """What a stage is trained from, its parents left out, as plain data; labels count where it looks at them."""
+    """What a stage is trained from, its parents left out, as plain data.
+
+    Labels count where it looks at them; masks by what they are, not by where they lie.
+    """
     origin = {**json.loads(config.model_dump_json()), "seed": seed, "shards": shards.fingerprint}
+    if isinstance(config, LAMStage) and isinstance(config.pixel_weight, MaskWeight):
+        origin["pixel_weight"]["masks"] = fingerprint_of(Path(config.pixel_weight.masks))
     if isinstance(config, LAMStage) and config.uses_labels:
         given = (
             labels if isinstance(labels, Mapping) else {str(place): each for place, each in enumerate(labels)}

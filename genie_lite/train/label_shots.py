@@ -1,8 +1,9 @@
 """Which transitions have labels that training may look at, and the shots that they lie in.
 
-Only the training split is looked at, and only labels within the budget are kept: the same as `adapt` takes with the
-same seed and budget. The action of a transition k -> k + n is the label of frame k. A game's choice at frame k does
-not say what else was chosen before frame k + n, so choices count only where a transition is one frame of the video.
+Only the training split is looked at, and only labels within the budget are kept. Every robot has the whole budget to
+itself: the same labels as `adapt`, which is about one robot, takes with the same seed and budget. The action of a
+transition k -> k + n is the label of frame k. A game's choice at frame k does not say what else was chosen before
+frame k + n, so choices count only where a transition is one frame of the video.
 """
 
 import logging
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float32, Int, UInt8
 
-from genie_lite.data.labels import Labels, join_labels
+from genie_lite.data.labels import Labels
 from genie_lite.data.loading.mixture import Corpora
 from genie_lite.data.loading.windows import LoaderConfig
 from genie_lite.data.shards.index import Shard
@@ -106,20 +107,17 @@ class _Wanted:
 
 
 def robots_of(labels: Sequence[Labels] | Mapping[str, Labels]) -> dict[str, Labels]:
-    """Labels by the robot that they are of.
+    """Labels by the name of the robot that they are of, which its head has in `heads.json`.
 
-    Labels with names are those of as many robots. Without, labels of the same actions are one robot's, and robots
-    are called robot-0, robot-1, in the order in which they come.
-
-    Raises:
-        UserError: two sets of labels of one robot label the same frame.
+    Every set of labels is another robot's, even where its actions have the same names: two arms of one make may be
+    mounted or driven differently. Several files about one robot are one set after `join_labels`. Without names,
+    robots are called robot-0, robot-1, in the order in which they come.
     """
-    if isinstance(labels, Mapping):
-        return dict(labels)
-    by_actions: dict[tuple[str, tuple[str, ...]], list[Labels]] = {}
-    for each in labels:
-        by_actions.setdefault((each.kind, each.names), []).append(each)
-    return {f"robot-{number}": join_labels(parts) for number, parts in enumerate(by_actions.values())}
+    return (
+        dict(labels)
+        if isinstance(labels, Mapping)
+        else {f"robot-{number}": each for number, each in enumerate(labels)}
+    )
 
 
 def transitions_of(
@@ -158,7 +156,7 @@ def _sources(place: _Place) -> np.ndarray:
 def _within_budget(
     name: str, labels: Labels, places: Sequence[_Place], config: LabelsConfig, seed: int
 ) -> Labels:
-    """The labels that training may look at."""
+    """The labels of one robot that training may look at; each has a budget of its own."""
     corpus_of = np.full(len(labels), -1)
     spans_more = 0
     for place in places:
@@ -176,11 +174,13 @@ def _within_budget(
     if not len(usable):
         raise UserError(_why_none(name, labels, places, spans_more))
     if config.episodes is not None:
-        return usable.budget_episodes(config.episodes, seed)
-    return usable.budget(config.budget, seed)
+        return usable.budget_episodes(config.episodes, seed, f"labels of {name}: lam.labels.episodes")
+    return usable.budget(config.budget, seed, f"labels of {name}: lam.labels.budget")
 
 
 def _why_none(name: str, labels: Labels, places: Sequence[_Place], spans_more: int) -> str:
+    if not len(labels):
+        return f"labels of {name}: there are none; a run leaves those out that adapt.demonstrations does not match"
     if spans_more:
         return (
             f"labels of {name}: {spans_more} labelled transitions span more than one frame of their video; expected "

@@ -3,9 +3,9 @@
     shards + labels ──label_shots.py──▶ LabelledClips ──draw(step)──▶ clips, known actions
 
 The action of a transition k -> k + n is the label of frame k, as everywhere. Several robots may have labels: each
-has a head of its own (`models/heads.py`), and is as often drawn as any other. Within a robot every labelled
-transition is equally likely to be drawn; the other transitions of its clip count as far as they have labels within
-the budget, and those without count nothing.
+has a budget and a head of its own (`models/heads.py`), and is as often drawn as any other. Within a robot every
+labelled transition is equally likely to be drawn; the other transitions of its clip count as far as they have labels
+within the budget, and those without count nothing.
 """
 
 from collections.abc import Mapping, Sequence

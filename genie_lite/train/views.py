@@ -18,7 +18,7 @@ from genie_lite.nn.augment import AugmentConfig, AugmentPair, Share, View, draw_
 class Views:
     """frames: what the decoder is given and foretells. seen: what the encoder is shown, None for the same.
 
-    pixel_weight: how much each pixel of frames[1:] counts, None: all the same.
+    pixel_weight: how much each pixel of frames[1:] counts, of mean 1 over a clip; None: all the same.
     """
 
     frames: Float[Tensor, "b t c h w"]
@@ -41,7 +41,7 @@ def views_of(clip: Clip, augment: AugmentPair, seed: int, share: Share) -> Views
     inverse, forward = (
         _drawn(clip.frames, config, generator, share) for config in (augment.inverse, augment.forward)
     )
-    weight = None if clip.weight is None else forward.warp(clip.weight)
+    weight = None if clip.weight is None else _of_mean_one(forward.warp(clip.weight))
     return Views(forward.of(clip.frames), inverse.of(clip.frames), weight)
 
 
@@ -50,6 +50,11 @@ def view_of(
 ) -> Float[Tensor, "b t c h w"]:
     """One view of this process's part of a joint batch."""
     return _drawn(frames, config, generator, share).of(frames)
+
+
+def _of_mean_one(weight: Float[Tensor, "b k 1 h w"]) -> Float[Tensor, "b k 1 h w"]:
+    """What a view shows more or less of counts no more or less for it; a clip of no weight at all stays one."""
+    return weight / weight.mean(dim=(1, 2, 3, 4), keepdim=True).clamp_min(1e-6)
 
 
 def _drawn(frames: Tensor, config: AugmentConfig, generator: torch.Generator, share: Share) -> View:

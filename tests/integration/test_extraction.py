@@ -1,11 +1,13 @@
 """From what a user names to a file of latent actions: videos, robots' datasets and shards."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from genie_lite import extraction
 from genie_lite.cli import Format
 from genie_lite.data.cutting.segment import IngestConfig
 from genie_lite.data.ingest.ingest import ingest
@@ -82,15 +84,58 @@ def test_the_command_line_offers_what_there_is() -> None:
 
 
 def test_videos_are_described_at_the_models_rate(videos: Path, tmp_path: Path) -> None:
-    told = extract_latents(RUN, Wanted(str(videos), tmp_path / "out"))
+    told = extract_latents(RUN, Wanted(str(videos), tmp_path / "out", cuts=False))
     rows = read_latents(tmp_path / "out")
     assert told["sources"] == 2
     np.testing.assert_allclose(rows.dt_s[rows.valid], 0.1, atol=1e-6)
     assert (~rows.valid).sum() == 2  # the last frame of each: no shot was cut into pieces
 
 
+def test_no_transition_reaches_across_a_cut(tmp_path: Path) -> None:
+    """Though the run was trained on games, where nobody looks for cuts."""
+    scenes = [np.full((20, 64, 64, 3), level, np.uint8) for level in (20, 220)]
+    for scene, seed in zip(scenes, "ab", strict=True):
+        scene[:] = scene // 2 + wandering_square(seed, 20, 64) // 2
+    write(tmp_path / "videos" / "cut.mp4", np.concatenate(scenes))
+    with pytest.warns(UserWarning, match="one file is one shot, as of a game, add --no-cuts"):
+        extract_latents(RUN, Wanted(str(tmp_path / "videos"), tmp_path / "out"))
+    rows = read_latents(tmp_path / "out")
+    assert rows.frame_index[~rows.valid].tolist() == [19, 39]
+    extract_latents(RUN, Wanted(str(tmp_path / "videos"), tmp_path / "whole", cuts=False))
+    assert (~read_latents(tmp_path / "whole").valid).sum() == 1
+
+
+def test_what_cannot_be_read_is_told(videos: Path, tmp_path: Path) -> None:
+    shutil.copytree(videos, tmp_path / "videos")
+    (tmp_path / "videos" / "broken.mp4").write_bytes(b"nothing" * 20)
+    with pytest.warns(UserWarning, match=r"1 of 3 videos cannot be used \(broken.mp4: "):
+        told = extract_latents(RUN, Wanted(str(tmp_path / "videos"), tmp_path / "out", cuts=False))
+    assert told["videos_left_out"] == 1
+    assert told["sources"] == 2
+
+
+def test_what_can_be_refused_is_refused_at_once(
+    videos: Path, robot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extraction, "ingest", lambda *_, **__: pytest.fail("hours of work"))
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("mine")
+    shutil.copytree(robot, tmp_path / "many" / "a")
+    refused = {
+        "lies in .* whose videos are read": Wanted(str(videos), videos / "out"),
+        "holds 1 LeRobot datasets": Wanted(str(tmp_path / "many"), tmp_path / "out"),
+        "thesis": Wanted(str(videos), tmp_path / "full", "lapa", cuts=False),
+        "no such label file": Wanted(str(videos), tmp_path / "out", labels=tmp_path / "nope", cuts=False),
+    }
+    for said, wanted in refused.items():
+        with pytest.raises(UserError, match=said if said != "thesis" else "full"):
+            extract_latents(RUN, wanted)
+    assert not (tmp_path / "out").exists()
+    assert {path.name for path in (tmp_path / "full").iterdir()} == {"thesis.txt"}
+
+
 def test_a_longer_window(videos: Path, tmp_path: Path) -> None:
-    extract_latents(RUN, Wanted(str(videos), tmp_path / "out", window_s=0.3))
+    extract_latents(RUN, Wanted(str(videos), tmp_path / "out", window_s=0.3, cuts=False))
     rows = read_latents(tmp_path / "out")
     np.testing.assert_allclose(rows.dt_s[rows.valid], 0.3, atol=1e-6)
     assert (~rows.valid).sum() == 6
@@ -99,7 +144,7 @@ def test_a_longer_window(videos: Path, tmp_path: Path) -> None:
 def test_labels_are_written_beside(videos: Path, tmp_path: Path) -> None:
     labels = tmp_path / "labels.parquet"
     write_labels(labels, ["a.mp4"] * 2, [0, 4], [1, 0], kind="discrete", names=["left", "right"])
-    extract_latents(RUN, Wanted(str(videos), tmp_path / "out", labels=labels))
+    extract_latents(RUN, Wanted(str(videos), tmp_path / "out", labels=labels, cuts=False))
     assert read_manifest(tmp_path / "out")["counts"]["labelled"] == 2
 
 

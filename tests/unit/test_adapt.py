@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +24,8 @@ from genie_lite.data.shards.shards import ShardSet
 from genie_lite.errors import UserError
 from genie_lite.latents.extract import extract
 from genie_lite.latents.table import Latents
+from genie_lite.models.lam import LatentActionModel
+from genie_lite.nn.features import FrozenFeatures, TimmFeatures
 from tests import models
 from tests.footage import footage, write_shards
 
@@ -285,6 +288,42 @@ def robot_labels(shards: ShardSet) -> Labels:
             action += across
     columns = np.array(sources), np.array(index), np.array(action, dtype=np.float32)
     return Labels(*columns, "continuous", ("kLeftElbow", "kRightElbow"))
+
+
+def test_inverse_models_see_with_the_eye_that_is_given_and_download_none(
+    shards: ShardSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from genie_lite.torchvision_shim import repair
+
+    repair()
+    import timm
+
+    create, given = timm.create_model, FrozenFeatures.state_dict
+    asked: list[str] = []
+
+    def offline(name: str, **options: Any) -> Any:
+        if options["pretrained"]:
+            raise OSError("no network")
+        return create(name, **options)
+
+    def note(self: FrozenFeatures, *args: Any, **options: Any) -> Any:
+        asked.append("eye")
+        return given(self, *args, **options)
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    look = TimmFeatures(name="test_vit", size_px=32)
+    lam = LatentActionModel(models.lam().config.model_copy(update={"input": look}), has_weights=True).eval()
+    extract(lam, shards, tmp_path / "latents", lam_sha="a")
+    monkeypatch.setattr(FrozenFeatures, "state_dict", note)
+    config = CONFIG.model_copy(update={"idm": CONFIG.idm.model_copy(update={"steps": 1})})
+    teach("idm_labels", game(), config, lam.config, Setting(0), lam.eye)
+    assert asked, "copied from the eye that was given"
+    asked.clear()
+    labels, out = robot_labels(shards), tmp_path / "out"
+    adapt_shards(shards, tmp_path / "latents", labels, out, config, seed=0, eye=lam.eye)
+    assert asked
+    with pytest.raises(UserError, match="no weights of 'test_vit' to be had"):
+        adapt_shards(shards, tmp_path / "latents", labels, tmp_path / "other", config, seed=0)
 
 
 def test_a_robot_is_scored_on_held_out_episodes(shards: ShardSet, tmp_path: Path) -> None:

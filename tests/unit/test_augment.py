@@ -53,6 +53,24 @@ def test_without_augmentation_frames_are_the_same_bits() -> None:
     assert views.seen is None, "the encoder's pass is not made twice as dear"
 
 
+@pytest.mark.parametrize("config", [*EACH, EVERYTHING], ids=[*NAMES, "everything"])
+def test_a_view_is_computed_in_float32_whatever_surrounds_it(config: AugmentConfig) -> None:
+    """In bfloat16 the places of 224 pixels could not be told apart, and the identity was off by a third."""
+    frames = torch.rand(2, 2, 3, 224, 224, generator=generator())
+    weight = frames[:, 1:, :1] + 0.5
+    pair = AugmentPair(inverse=config, forward=config)
+    alone = views_of(clip(frames, weight), pair, 0, (0, 1))
+    with torch.autocast("cpu", torch.bfloat16):
+        seen = views_of(clip(frames, weight), pair, 0, (0, 1))
+    assert alone.seen is not None
+    assert alone.pixel_weight is not None
+    assert seen.seen is not None
+    assert seen.pixel_weight is not None
+    assert torch.equal(seen.seen, alone.seen)
+    assert torch.equal(seen.frames, alone.frames)
+    assert torch.equal(seen.pixel_weight, alone.pixel_weight)
+
+
 def test_a_shift_of_whole_pixels_moves_the_picture_by_them() -> None:
     frames = models.frames(num=2)
     height, width = models.FRAME_HW
@@ -121,3 +139,17 @@ def test_the_encoder_sees_another_view_than_the_decoder_and_weights_move_along()
     torch.testing.assert_close(shown.frames[:, 1:, :1], shown.pixel_weight / 16)
     assert torch.equal(shown.pixel_weight, views.pixel_weight)
     assert not torch.equal(shown.pixel_weight, weight)
+
+
+def test_weights_of_a_view_are_one_on_average_over_each_clip() -> None:
+    """A view that leaves out what counts, or shows it larger, would have that clip count less, or more."""
+    frames, weight = models.frames(batch=4), torch.zeros(4, 4, 1, 16, 16)
+    weight[..., :4, :4] = 16.0
+    weight[3] = 0.0  # nothing counts in a clip
+    pair = AugmentPair(forward=AugmentConfig(shift_px=3.0, scale=0.3))
+    views = views_of(clip(frames, weight), pair, 0, (0, 1))
+    assert views.pixel_weight is not None
+    mean = views.pixel_weight.mean(dim=(1, 2, 3, 4))
+    torch.testing.assert_close(mean, torch.tensor([1.0, 1.0, 1.0, 0.0]))
+    moved = draw_view(pair.forward, 4, (16, 16), generator()).warp(weight).mean(dim=(1, 2, 3, 4))
+    assert (moved[:3] - 1).abs().max() > 0.1, "it is not so by itself"

@@ -3,12 +3,15 @@
 import importlib
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
+from genie_lite.data.labels import Labels
 from genie_lite.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -158,13 +161,79 @@ def test_a_cell_is_made_once_and_measured_as_far_as_it_is_asked(
     assert "was made with clips=2, now it is 3" in capsys.readouterr().err
 
 
-def test_labels_in_training_reach_the_model(tmp_path: Path) -> None:
-    tables = [{"bottlenecks": ["vq"], "labels": [10]}]
-    shared = latent_shared.Shared(plan_of(tables=tables), tmp_path)
+def test_a_cell_is_shown_the_labels_of_its_policies_and_read_token_by_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = [
+        *TINY["change"],
+        "record.wander=0.5",  # strollers have labels, too, but are no demonstrations
+        "adapt.demonstrations='expert_*'",
+        "adapt.labels_budget=10",
+        "lam.model.code={kind: vq, num_codes: 2, dim: 2, tokens: 2}",
+    ]
+    tables = [{"bottlenecks": ["vq"], "labels": [10], "arms": ["latent"]}]
+    shared = latent_shared.Shared(plan_of(change=changes, tables=tables), tmp_path)
+    budgets: list[Labels] = []
+    tokens: list[int] = []
+    drawn, probed = Labels.budget, latent_cell.probe_discrete
+
+    def draw(labels: Labels, *args: Any) -> Labels:
+        budgets.append(drawn(labels, *args))
+        return budgets[-1]
+
+    def probe(*args: Any, num_tokens: int = 1, **others: Any) -> Any:
+        tokens.append(num_tokens)
+        return probed(*args, num_tokens=num_tokens, **others)
+
+    monkeypatch.setattr(Labels, "budget", draw)
+    monkeypatch.setattr(latent_cell, "probe_discrete", probe)
     (cell,) = latent_plan.cells_of(shared.plan)
     result = latent_cell.run_cell(shared, cell, 0)
     assert result["made_from"]["recipe"]["lam"]["labels"]["budget"] == 10
-    assert (tmp_path / "cells" / cell.name / "seed-0" / "lam" / "heads.json").is_file()
+    heads = json.loads((tmp_path / "cells" / cell.name / "seed-0" / "lam" / "heads.json").read_text())
+    assert [robot["name"] for robot in heads["config"]["robots"]] == ["toy"]
+
+    assert any("wander_" in name for name in shared.labels.episodes), shared.labels.episodes
+    rows = [set(zip(each.sources, each.frame_index, strict=True)) for each in budgets]
+    assert [len(each) for each in rows] == [10, 10]
+    assert len(rows[0] | rows[1]) == 10, "the same labels, not twice as many"
+    assert tokens == [2]
+
+
+def test_a_ceiling_is_of_what_it_was_made_from(tmp_path: Path) -> None:
+    shared = latent_shared.Shared(plan_of(), tmp_path)
+    cell, shards = latent_plan.cells_of(shared.plan)[0], shared.shards("clean")
+    lam = latent_cell.LatentActionModel(shared.base.lam.model)
+    test = latent_cell.label_transitions(lam, list(shards.samples("test")), shared.labels, "cpu")
+
+    def ceilings(*changes: str, labels: Labels | None = None) -> int:
+        """How many there are, once a recipe with changes has asked for its own."""
+        plan = plan_of(change=[*TINY["change"], *changes])
+        other = latent_shared.Shared(plan, tmp_path)
+        if labels is not None:
+            other.__dict__["labels"] = labels
+        recipe = latent_plan.recipe_of_cell(plan, cell, 0, tmp_path)
+        other.supervised(recipe, cell, shards, test, None)
+        return len(list((tmp_path / "ceilings").iterdir()))
+
+    assert ceilings() == ceilings() == 1
+    assert ceilings("lam.model.code={kind: fsq, levels: [3, 3]}") == 1, "the bottleneck has no part in it"
+    assert ceilings("adapt.idm.steps=3") == 2
+    assert ceilings("lam.model.depth=2") == 3
+    assert ceilings(labels=replace(shared.labels, action=4 - shared.labels.action)) == 4
+    key, others = latent_shared.ceiling_key, shared.shards("shake-2")
+    eyes = [torch.nn.Linear(2, 2) for _ in range(2)]
+    keys = [key(shared.base, each, shared.labels, eye) for each in (shards, others) for eye in (None, *eyes)]
+    assert len(set(keys)) == 6
+
+
+def test_distracted_video_of_another_recording_is_refused(tmp_path: Path) -> None:
+    shared = latent_shared.Shared(plan_of(), tmp_path)
+    made = shared.shards("shake-1").fingerprint
+    assert shared.shards("shake-1").fingerprint == made
+    (tmp_path / "videos" / "shake-1").rename(tmp_path / "videos" / "shake-2")
+    with pytest.raises(UserError, match="holds other shards than shake-2 of these"):
+        shared.shards("shake-2")
 
 
 def test_labelled_clips_count_in_what_a_cell_will_take() -> None:

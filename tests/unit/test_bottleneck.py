@@ -251,6 +251,31 @@ def test_centres_find_the_groups_there_are_though_all_begin_in_one_place() -> No
     assert torch.cdist(groups, menu.centres(torch.arange(6)[:, None])).min(dim=1).values.max() < 0.1
 
 
+@pytest.mark.parametrize(("num", "batch"), [(8, 56), (8, 480), (64, 96)])
+def test_the_whole_menu_is_in_use_after_a_few_steps(num: int, batch: int) -> None:
+    """Centres begin in one place of little count; they must not wait for a hundred steps to start anew."""
+    torch.manual_seed(0)
+    menu = continuous.Menu(num=num, width=32)
+    groups = 3 * torch.randn(12, 32)
+    index = torch.zeros(0)
+    for _ in range(2):
+        index = menu.nearest(groups[torch.randint(12, (batch,))] + 0.3 * torch.randn(batch, 32))
+    assert index.unique().numel() >= min(num, 12)
+
+
+def test_a_centre_that_gets_all_rows_of_the_first_batch_becomes_their_mean() -> None:
+    """Nothing is left of where it was before there were any, and the others start at rows."""
+    torch.manual_seed(0)
+    menu = continuous.Menu(num=8, width=2)
+    book: Any = menu._codebook
+    book.embed[0, 1:] = 1e3
+    found = torch.randn(64, 2)
+    assert menu.nearest(found).unique().tolist() == [0]
+    centres = menu.centres(torch.arange(8)[:, None])
+    torch.testing.assert_close(centres[0], found.mean(dim=0), atol=1e-3, rtol=0)
+    assert (torch.cdist(centres[1:], found).min(dim=1).values < 1e-2).all()
+
+
 @pytest.mark.parametrize("config", CONTINUOUS)
 def test_the_menu_looks_on_only(config: Any) -> None:
     """Another menu, or none learnt, changes neither what is passed on nor the gradient."""

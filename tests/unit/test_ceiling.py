@@ -1,6 +1,7 @@
 """What labels alone teach the same network: with the transition, and from the scene alone."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,10 +9,15 @@ import torch
 
 from genie_lite.adapt.ceiling import frames_at, read_supervised
 from genie_lite.adapt.footage import Footage
-from genie_lite.adapt.idm import IDMConfig
+from genie_lite.adapt.idm import IDMConfig, InverseModel
 from genie_lite.adapt.setting import Setting
+from genie_lite.adapt.supervised import ActionSpace
 from genie_lite.data.labels import Labels
+from genie_lite.errors import UserError
 from genie_lite.evals.untrained import with_random_weights
+from genie_lite.models.lam import LatentActionModel
+from genie_lite.nn.features import TimmFeatures
+from genie_lite.nn.quantize import NoneConfig, VAEConfig
 from tests import models
 from tests.footage import footage, write_shards
 
@@ -69,6 +75,65 @@ def test_a_row_without_a_label_is_our_mistake() -> None:
             CONFIG,
             Setting(0),
         )
+
+
+@pytest.mark.parametrize("code", [VAEConfig(dim=4), NoneConfig(dim=4)], ids=lambda code: code.kind)
+def test_random_weights_do_not_depend_on_what_was_drawn_before(code: Any, tmp_path: Path) -> None:
+    """The menu starts anew at rows that are drawn."""
+    shards = write_shards(tmp_path / "shards", ("train",))
+    trained = LatentActionModel(models.lam().config.model_copy(update={"code": code}))
+    found = []
+    for drawn_before in (0, 1):
+        torch.manual_seed(drawn_before)
+        before = torch.random.get_rng_state()
+        found.append(with_random_weights(trained, shards.samples("train"), seed=1).state_dict())
+        assert torch.equal(torch.random.get_rng_state(), before)
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+
+
+EYE = TimmFeatures(name="test_vit", pretrained=False, size_px=32)
+
+
+def test_after_training_no_eye_is_downloaded_and_all_see_with_the_model_s(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from genie_lite.torchvision_shim import repair
+
+    repair()
+    import timm
+
+    film, labels = steps(num=12)
+    torch.manual_seed(3)
+    plain = LatentActionModel(models.lam().config.model_copy(update={"input": EYE}))
+    lam = LatentActionModel(
+        plain.config.model_copy(update={"input": EYE.model_copy(update={"pretrained": True})}),
+        has_weights=True,
+    )
+    lam.load_state_dict(plain.state_dict())
+    create, seen = timm.create_model, []
+
+    def offline(*args: Any, **options: Any) -> Any:
+        if options["pretrained"]:
+            raise OSError("no network")
+        return create(*args, **options)
+
+    def note(self: InverseModel, frames: torch.Tensor) -> torch.Tensor:
+        seen.append(self.encoder.eye)
+        return forward(self, frames)
+
+    forward = InverseModel.forward
+    monkeypatch.setattr(timm, "create_model", offline)
+    monkeypatch.setattr(InverseModel, "forward", note)
+    config, rows = CONFIG.model_copy(update={"steps": 1, "batch": 4}), np.arange(4)
+    read_supervised(lam.config, film, labels, rows, rows, config, Setting(0), eye=lam.eye)
+    seen.append(with_random_weights(lam, [], seed=0).eye)
+    assert lam.eye is not None
+    for eye in seen:
+        assert eye is not lam.eye, "a copy: it may be put on another device"
+        for name, tensor in lam.eye.state_dict().items():
+            assert torch.equal(eye.state_dict()[name], tensor), name
+    with pytest.raises(UserError, match="no weights of 'test_vit' to be had"):
+        InverseModel(lam.config, ActionSpace("discrete", ("a", "b")))
 
 
 def test_random_weights_are_those_of_the_seed_and_use_several_codes(tmp_path: Path) -> None:

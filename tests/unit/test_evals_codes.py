@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from genie_lite.evals.codes import adjusted_information, agreement, normalised_information, usage
+from genie_lite.evals.code_table import actions_of, code_table, share_of
+from genie_lite.evals.codes import (
+    MOST_LISTED,
+    adjusted_information,
+    agreement,
+    normalised_information,
+    usage,
+)
+from genie_lite.evals.tree import to_tree
 
 
 def test_codes_that_hardly_occur_are_not_in_use() -> None:
@@ -50,3 +58,42 @@ def test_chance_is_taken_off_only_in_the_adjusted_information() -> None:
 @pytest.mark.parametrize("measure", [normalised_information, adjusted_information])
 def test_a_constant_code_tells_nothing(measure) -> None:
     assert measure(np.array([[10, 20, 30], [0, 0, 0]])) == pytest.approx(0)
+
+
+def test_of_a_large_alphabet_the_commonest_codes_are_listed_and_the_rest_is_counted() -> None:
+    """A dense list of 65,536 codes made reports of megabytes."""
+    code = np.concatenate([np.repeat(np.arange(60_000, 60_100), 3), np.repeat([7, 65_535], 50)])
+    action = code % 2
+    found = agreement(code, action, 2**16, ("even", "odd"))
+    assert len(found.codes) == len(found.counts) == MOST_LISTED
+    assert list(found.codes) == sorted(found.codes)
+    assert {7, 65_535, 60_000} <= set(found.codes)
+    assert found.num_others == 102 - MOST_LISTED
+    assert np.sum(found.counts) + sum(found.others) == len(code)
+    assert found.purity == 1, "measures are of all codes"
+    listing = usage(code, 2**16).listing()
+    assert listing["codes"] == list(found.codes)
+    assert listing["share"][0] == 50 / 400
+    few = usage(code[:9], 2**16).listing()
+    assert few == {"codes": [60_000, 60_001, 60_002], "share": [1 / 3] * 3}
+
+
+def test_the_table_of_a_large_alphabet_says_what_it_leaves_out() -> None:
+    code = np.concatenate([np.repeat(np.arange(60_000, 60_100), 3), np.repeat([7], 100)])
+    found = to_tree(agreement(code, (code == 7).astype(int), 2**16, ("left", "right")))
+    table = code_table(found)
+    assert [row["code"] for row in table["rows"]] == [7, *range(60_000, 60_063)]
+    assert table["left_out"] == {"num": 37, "share": pytest.approx(3 * 37 / 400)}
+    assert table["marginal"] == pytest.approx([0.75, 0.25]), "of all transitions"
+    assert share_of(found, 7) == pytest.approx(0.25)
+    assert actions_of(found, 7) == [("right", 1.0)]
+    assert share_of(found, 60_099) is None
+    assert actions_of(found, 60_099) == []
+    # Of an earlier version, with a row for every code.
+    dense = {"counts": [[code % 3, 0] for code in range(300)], "action_names": ["left", "right"]}
+    old = code_table(dense)
+    assert len(old["rows"]) == MOST_LISTED
+    assert old["left_out"]["num"] == 200 - MOST_LISTED
+    small = code_table({"counts": [[3, 1], [0, 0]], "action_names": ["left", "right"]})
+    assert [row["count"] for row in small["rows"]] == [4, 0], "of a small alphabet unused codes are told, too"
+    assert small["left_out"] is None

@@ -19,9 +19,11 @@ from genie_lite.artifact import write_artifact
 from genie_lite.data.loading.loader import Clip
 from genie_lite.errors import UserError
 from genie_lite.evals.charts import Line, line_chart, thin, ticks
+from genie_lite.evals.codes import agreement
 from genie_lite.evals.gallery import paint, read_gallery, write_gallery
 from genie_lite.evals.pictures import animation_webp, data_uri, sheet_webp, strip_png, tile, to_uint8
 from genie_lite.evals.report import read_curves, write_report
+from genie_lite.evals.tree import to_tree
 from genie_lite.evals.verdict import judge
 from genie_lite.files import write_json
 from genie_lite.models.sampling import SamplingConfig
@@ -210,6 +212,26 @@ def test_a_code_of_two_actions_is_not_said_to_be_mostly_one(run: Path) -> None:
         "Code 2 · 0 % of all",
         "Code 3 · 50 % of allmostly right 100 %",
     ]
+
+
+def test_the_page_of_a_large_alphabet_shows_its_commonest_codes(run: Path) -> None:
+    write_json(run / "evaluate.json", measured())
+    write_report(run)
+    usual = (run / "report.html").stat().st_size
+    code = np.concatenate([np.arange(60_000, 60_100), np.repeat([0, 3], 50)])
+    tree = measured() | {"code_action": to_tree(agreement(code, code % 3, 2**16, ("noop", "left", "right")))}
+    write_json(run / "evaluate.json", tree)
+    write_report(run)
+    html = (run / "report.html").read_text()
+    assert (
+        "The 64 commonest codes; 38 more, with 19\N{NO-BREAK SPACE}% of the transitions, are left out."
+        in html
+    )
+    assert len(html) < usual + 100_000
+    captions = re.findall(r"<figcaption>(.*?)</figcaption>", html, re.DOTALL)
+    said = [" ".join(Page(each).text.split()) for each in captions]
+    assert "Code 0 · 25 % of allmostly noop 100 %" in said
+    assert "Code 2" in said, "of one that is not listed nothing is said"
 
 
 def test_a_rival_that_does_better_is_named_in_the_verdict() -> None:

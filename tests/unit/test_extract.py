@@ -4,22 +4,32 @@ import os
 import shutil
 import subprocess
 import sys
+import tracemalloc
+from collections.abc import Callable
 from dataclasses import replace
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import cast
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
+from genie_lite import __version__
 from genie_lite.data.labels import Labels
-from genie_lite.data.shards.shards import ShardSet
+from genie_lite.data.shards.index import index_of
+from genie_lite.data.shards.shards import ShardSet, ShardWriter
+from genie_lite.data.video.codec import encode_mp4
 from genie_lite.errors import UserError
+from genie_lite.files import write_bytes, write_json
 from genie_lite.latents import pool
 from genie_lite.latents.extract import extract
+from genie_lite.latents.formats.registry import write
+from genie_lite.latents.manifest import described
 from genie_lite.latents.part import Task
-from genie_lite.latents.table import read_latents, read_manifest
+from genie_lite.latents.table import read_latents, read_manifest, read_stamp
 from genie_lite.metrics import psnr_db
 from genie_lite.models.lam import LatentActionModel
 from genie_lite.nn.quantize import VAEConfig, VQConfig
@@ -269,18 +279,83 @@ def test_units_of_a_continuous_code_that_vary_are_counted(shards: ShardSet, tmp_
         ("7", "expected an object, found int"),
         ('{"format": 0}', "format 0"),
         ('{"format": 2}', "lam: missing"),
+        ('{"format": "lapa", "complete": true, "job": {}}', "format lapa"),
+        ('{"format": true, "lam": {}, "shards": {}, "parts": []}', "format True"),
     ],
 )
-def test_a_damaged_manifest_is_told_in_one_line(
+def test_a_manifest_of_something_else_is_told_in_one_line_and_stays(
     text: str, said: str, shards: ShardSet, lam: LatentActionModel, tmp_path: Path
 ) -> None:
-    path = tmp_path / "manifest.json"
-    path.write_text(text)
-    for read in (lambda: read_manifest(tmp_path), lambda: extract(lam, shards, tmp_path, lam_sha="a")):
-        with pytest.raises(UserError, match=said) as error:
-            read()
-        assert str(error.value).startswith(str(path))
-        assert "delete it and run extract again" in str(error.value)
+    out, path = tmp_path / "out", tmp_path / "out/manifest.json"
+    write_bytes(path, text.encode())
+    write_bytes(out / ".train-000000.parquet.1a2b3c4d.tmp", b"whose?")
+    with pytest.raises(UserError, match=said) as error:
+        read_manifest(out)
+    assert str(error.value).startswith(str(path))
+    assert "delete it and run extract again" in str(error.value)
+    before = content(out)
+    with pytest.raises(UserError, match="holds something else than a manifest of latents") as error:
+        extract(lam, shards, out, lam_sha="a")
+    assert str(error.value).startswith(str(path))
+    assert content(out) == before
+
+
+def test_the_manifest_of_a_newer_version_stays(
+    shards: ShardSet, lam: LatentActionModel, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    write_json(out / "manifest.json", extract(lam, shards, out, lam_sha="a") | {"format": 3})
+    before = content(out)
+    with pytest.raises(UserError, match="format 3, this version writes 2; choose another folder"):
+        extract(lam, shards, out, lam_sha="a")
+    assert content(out) == before
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"format": 1},
+        {"parts": [3]},
+        {"parts": [{"file": 3}]},
+        {"parts": [{"file": "train-000000.parquet"}]},
+        {"actions": {"kind": "discrete"}, "window": {}},
+        {"window": 3},
+        {"lam": {}},
+    ],
+)
+def test_an_old_or_damaged_manifest_of_ours_is_made_again_from_its_parts(
+    damage: dict[str, object],
+    shards: ShardSet,
+    lam: LatentActionModel,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out = tmp_path / "out"
+    whole = extract(lam, shards, out, lam_sha="a")
+    write_json(out / "manifest.json", whole | damage)
+    monkeypatch.delattr(Task, "_describe")  # nothing is encoded again
+    assert extract(lam, shards, out, lam_sha="a") == whole
+
+
+def test_a_manifest_whose_parts_are_none_is_told_when_it_is_read(
+    shards: ShardSet, lam: LatentActionModel, tmp_path: Path
+) -> None:
+    whole = extract(lam, shards, tmp_path, lam_sha="a")
+    for entries in ([3], [{}], [{"file": None}]):
+        for name in ("parts", "skipped"):
+            write_json(tmp_path / "manifest.json", whole | {name: entries})
+            with pytest.raises(UserError, match=rf"not a manifest of latents, {name}: found .*delete it and"):
+                read_latents(tmp_path)
+
+
+def test_the_version_is_noted_and_of_another_version_nothing_is_made_again(
+    shards: ShardSet, lam: LatentActionModel, tmp_path: Path
+) -> None:
+    whole = extract(lam, shards, tmp_path, lam_sha="a")
+    assert whole["genie_lite"] == __version__
+    for other in (whole | {"genie_lite": "0.0.1"}, {k: v for k, v in whole.items() if k != "genie_lite"}):
+        write_json(tmp_path / "manifest.json", other)
+        assert extract(lam, shards, tmp_path, lam_sha="a") == other
 
 
 # --- resuming --------------------------------------------------------------------------------------------------
@@ -331,19 +406,39 @@ def test_what_was_made_from_something_else_is_extracted_again(
     assert third["parts"][0]["sha256"] != second["parts"][0]["sha256"]
 
 
+@pytest.mark.parametrize("has_manifest", [True, False])
+def test_a_part_that_was_altered_is_made_again(
+    has_manifest: bool, shards: ShardSet, lam: LatentActionModel, tmp_path: Path
+) -> None:
+    """Its stamp still says that it was made from the same."""
+    whole, out, path = tmp_path / "whole", tmp_path / "out", tmp_path / "out/train-000000.parquet"
+    extract(lam, shards, whole, lam_sha="a")
+    for column in ("code", "embedding", "frame_index"):
+        shutil.copytree(whole, out, dirs_exist_ok=True)
+        table = pq.read_table(path)
+        values = table[column].to_pylist()
+        values[0] = [9.0] * len(values[0]) if column == "embedding" else values[0] + 1
+        altered = pa.array(values, table.schema.field(column).type)
+        pq.write_table(table.set_column(table.schema.get_field_index(column), column, altered), path)
+        assert read_stamp(path) == read_stamp(whole / path.name)
+        if not has_manifest:
+            (out / "manifest.json").unlink()
+        extract(lam, shards, out, lam_sha="a")
+        assert content(out) == content(whole), column
+
+
 def test_what_a_killed_extraction_left_is_removed_and_what_is_not_ours_stays(
     shards: ShardSet, lam: LatentActionModel, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     extract(lam, shards, out, lam_sha="a")
     (out / ".train-000001.parquet.1a2b3c4d.tmp").write_bytes(b"half")
-    (out / "labels.parquet").write_bytes(b"a user's")
+    (out / ".manifest.json.1a2b3c4d.tmp").write_bytes(b"half")
+    theirs = (".cache.tmp", ".notes.1a2b3c4d.tmp", ".train-000001.parquet.1a2b.tmp", "labels.parquet")
+    for name in theirs:
+        (out / name).write_bytes(b"a user's")
     extract(lam, write_shards(tmp_path / "others", ("train",)), out, lam_sha="a")
-    assert sorted(path.name for path in out.iterdir()) == [
-        "labels.parquet",
-        "manifest.json",
-        "train-000000.parquet",
-    ]
+    assert {path.name for path in out.iterdir()} == {*theirs, "manifest.json", "train-000000.parquet"}
     assert set(read_latents(out).split) == {"train"}
 
 
@@ -416,6 +511,102 @@ def test_a_shot_that_cannot_be_decoded_costs_its_shard_only(
     with pytest.warns(UserWarning, match=r"train-000000\.tar: mp4 in memory: cannot be decoded"):
         manifest = extract(lam, shards, tmp_path / "out", lam_sha="a")
     assert manifest["counts"]["rows"] == 2 * 16
+
+
+HOSTILE = {
+    "reversed": lambda meta: meta["source_frames"].reverse(),
+    "missing": lambda meta: meta.pop("source_frames"),
+    "huge": lambda meta: meta["source_frames"].__setitem__(-1, 10**30),
+    "times": lambda meta: meta.update(times_s=[0.0]),
+    "source": lambda meta: meta.update(source={"a": 1}),
+}
+
+
+@pytest.fixture
+def hostile(tmp_path: Path) -> Callable[[Callable[[dict], object]], ShardSet]:
+    """Shards of which the last shot of the second says something else, with the right checksums."""
+
+    def change_last(change: Callable[[dict], object]) -> ShardSet:
+        folder = tmp_path / "hostile"
+        before = write_shards(folder, ("train", "train"))
+        samples = before.read(before.shards[1])
+        change(samples[-1].meta)
+        with ShardWriter(folder, "train", 1) as writer:
+            for sample in samples:
+                writer.add(sample)
+            shard = writer.close()
+        assert shard is not None
+        write_json(folder / "shards.json", index_of([before.shards[0], shard], before.config))
+        return ShardSet.open(folder)
+
+    return change_last
+
+
+@pytest.mark.parametrize("change", HOSTILE.values(), ids=HOSTILE)
+def test_a_shot_that_contradicts_itself_costs_its_shard_only(
+    change: Callable[[dict], object],
+    hostile: Callable[[Callable[[dict], object]], ShardSet],
+    lam: LatentActionModel,
+    tmp_path: Path,
+) -> None:
+    found = hostile(change)
+    with pytest.warns(UserWarning, match=r"train-000001\.tar: sample train-1-1: (source|times_s)"):
+        manifest = extract(lam, found, tmp_path / "out", lam_sha="a")
+    assert [skipped["file"] for skipped in manifest["skipped"]] == ["train-000001.tar"]
+    assert manifest["counts"]["rows"] == len(read_latents(tmp_path / "out")) == 16
+
+
+@pytest.mark.parametrize("name", ["webdataset", "lapa", "lerobot-v3"])
+def test_what_was_left_out_is_left_out_of_every_format_too(
+    name: str,
+    hostile: Callable[[Callable[[dict], object]], ShardSet],
+    lam: LatentActionModel,
+    tmp_path: Path,
+) -> None:
+    found = hostile(HOSTILE["missing"])
+    with pytest.warns(UserWarning, match="1 of 2 shards cannot be read"):
+        manifest = extract(lam, found, tmp_path / "latents", lam_sha="a")
+    source = described(found, manifest)
+    assert [shard.file for shard in source.shards] == ["train-000000.tar"]
+    assert [file for file, _ in source.skipped] == ["train-000001.tar"]
+    assert source.fingerprint != found.fingerprint
+    written = write(name, tmp_path / "latents", found, tmp_path / "out")
+    assert written == write(name, tmp_path / "latents", source, tmp_path / "out"), "the same job"
+    assert not written.get("left_out")
+
+
+def test_of_whole_latents_all_shards_are_described(
+    shards: ShardSet, lam: LatentActionModel, tmp_path: Path
+) -> None:
+    assert described(shards, extract(lam, shards, tmp_path / "out", lam_sha="a")) == shards
+
+
+def test_a_shot_of_other_frames_costs_its_shard_only(lam: LatentActionModel, tmp_path: Path) -> None:
+    folder = tmp_path / "hostile"
+    before = write_shards(folder, ("train", "train"))
+    samples = before.read(before.shards[1])
+    with ShardWriter(folder, "train", 1) as writer:
+        for sample in samples:
+            large = encode_mp4(np.zeros((sample.meta["num_frames"], 32, 16, 3), np.uint8), 10.0)
+            writer.add(replace(sample, mp4=large))
+        shard = writer.close()
+    assert shard is not None
+    write_json(folder / "shards.json", index_of([before.shards[0], shard], before.config))
+    with pytest.warns(UserWarning, match="frames of 32x16 pixels, its shards are of 16x16"):
+        manifest = extract(lam, ShardSet.open(folder), tmp_path / "out", lam_sha="a")
+    assert manifest["counts"]["rows"] == 16
+
+
+def test_a_gap_of_years_between_two_frames_is_one_more_horizon(
+    hostile: Callable[[Callable[[dict], object]], ShardSet], lam: LatentActionModel, tmp_path: Path
+) -> None:
+    found = hostile(lambda meta: meta["source_frames"].__setitem__(-1, 2_000_000_000))
+    tracemalloc.start()
+    manifest = extract(lam, found, tmp_path / "out", lam_sha="a")
+    most_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most_bytes < 2**28
+    assert (manifest["window"]["native_frames"], manifest["counts"]["uneven"]) == (3, 1)
 
 
 def test_shards_that_were_left_out_when_they_were_opened_are_in_the_manifest(

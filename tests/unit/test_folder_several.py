@@ -9,10 +9,13 @@ import pytest
 
 from genie_lite.errors import UserError
 from genie_lite.folder import corpora_of, has_labels, keep_recipe, labels_in_training, labels_of, recipe_of
+from genie_lite.pipeline import run
 from genie_lite.recipe import Recipe, load_recipe
+from genie_lite.train.fit import origin_of
 from tests.footage import write_shards
 from tests.lerobot_fixture import write_lerobot
 
+SMALL = [f"{stage}.model.frame_hw=[16, 16]" for stage in ("tokenizer", "lam")] + ["data.ingest.size_px=16"]
 TOY = Path(__file__).parents[2] / "recipes" / "toy" / "demo.yaml"
 
 
@@ -40,8 +43,47 @@ def robots(tmp_path: Path) -> tuple[Path, Path]:
 def test_the_latent_action_model_may_be_shown_the_actions_of_all_robots(robots: tuple[Path, Path]) -> None:
     recipe = recipe_with(f"data.source=[{robots[0]}, {robots[1]}]")
     found = labels_in_training(recipe)
-    assert [each.num_actions for each in found] == [4, 3]
-    assert not set(found[0].episodes) & set(found[1].episodes)
+    assert {name: each.num_actions for name, each in found.items()} == {"arm": 4, "hand": 3}
+    assert not set(found["arm"].episodes) & set(found["hand"].episodes)
+
+
+def test_two_robots_alike_are_two_robots(tmp_path: Path) -> None:
+    for side in ("left", "right"):
+        write_lerobot(tmp_path / side / "arm", num_episodes=1)
+    recipe = recipe_with(f"data.source=[{tmp_path / 'left' / 'arm'}, {tmp_path / 'right' / 'arm'}]")
+    assert list(labels_in_training(recipe)) == ["arm-0", "arm-1"]
+
+
+def test_only_demonstrations_are_shown(robots: tuple[Path, Path]) -> None:
+    """So that the same budget buys the same labels as policies are made from."""
+    recipe = recipe_with(f"data.source={robots[0]}", "adapt.demonstrations='*000001.mp4'")
+    assert len(labels_in_training(recipe)["arm"].episodes) == 1
+
+
+def test_labels_that_cannot_be_had_are_told_before_anything_is_trained(tmp_path: Path) -> None:
+    shards = write_shards(tmp_path / "shards", ("train", "test"))
+    recipe = recipe_with(f"data.source={shards.folder}", f"out={tmp_path}", "lam.labels={budget: 50}", *SMALL)
+    with pytest.raises(UserError, match=r"lam.labels: is set, but there are no labels"):
+        run(recipe)
+    assert not (tmp_path / "toy-demo" / "tokenizer").exists()
+
+
+def test_more_labels_in_training_than_for_policies_are_warned_of() -> None:
+    with pytest.warns(UserWarning, match="lam.labels.budget is 200, adapt.labels_budget 100"):
+        recipe_with("lam.labels={}")
+
+
+def test_masks_count_by_what_they_are(tmp_path: Path) -> None:
+    shards = write_shards(tmp_path / "shards", ("train",))
+    origins = []
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.png").write_bytes(b"mask")
+        recipe = recipe_with(f"lam.pixel_weight={{kind: mask, masks: {tmp_path / name}}}")
+        origins.append(origin_of(recipe.lam, shards, 0))
+    assert origins[0] == origins[1]
+    (tmp_path / "there" / "b.png").write_bytes(b"mask")
+    assert origin_of(recipe.lam, shards, 0) != origins[1]
 
 
 def test_a_policy_is_made_for_one_of_them(robots: tuple[Path, Path]) -> None:
@@ -51,7 +93,7 @@ def test_a_policy_is_made_for_one_of_them(robots: tuple[Path, Path]) -> None:
     one = recipe_with(both, f"labels.source={robots[1]}")
     assert has_labels(one)
     # Under the names that ingest gives its videos beside those of the other.
-    assert set(labels_of(one).episodes) == set(labels_in_training(one)[1].episodes)
+    assert set(labels_of(one).episodes) == set(labels_in_training(one)["hand"].episodes)
 
 
 def test_only_the_latent_action_model_mixes_rates(tmp_path: Path) -> None:

@@ -94,6 +94,7 @@ def test_heads_go_along_with_the_embeddings_that_they_read(model: LatentActionMo
     heads = ActionHeads(HeadsSpec(width=model.code_dim, robots=robots))
     write_heads(tmp_path / "lam", heads.spec, heads.state_dict())
     again = LatentActionModel.from_pretrained(tmp_path / "lam")
+    again.save_pretrained(tmp_path / "lam")  # in its own place
     again.save_pretrained(tmp_path / "copy")
     embedding = again.encode(FRAMES).embedding
     assert torch.equal(read_heads(tmp_path / "copy").answer(embedding), heads.answer(embedding))

@@ -1,5 +1,7 @@
 """Labelled clips: the action of frame k at transition k, the same few labels as adapt has, the same in any process."""
 
+import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,8 @@ from genie_lite.data.loading.mixture import Corpora, Corpus
 from genie_lite.data.shards.shards import ShardSet
 from genie_lite.errors import UserError
 from genie_lite.latents.table import Latents
-from genie_lite.models.lam import LAMConfig
+from genie_lite.models.heads import read_heads, write_heads
+from genie_lite.models.lam import LAMConfig, LAMWeights
 from genie_lite.train.config import LabelsConfig, LAMStage, TrainConfig
 from genie_lite.train.label_shots import robots_of
 from genie_lite.train.labelled import LabelledBatch, LabelledClips
@@ -189,11 +192,42 @@ def test_two_robots_come_as_often_and_have_their_own_actions(shards: ShardSet, s
     assert (actions.action[actions.robot == 0, :, 2] == 0).all()
 
 
-def test_labels_of_the_same_actions_are_one_robots_unless_they_are_named(shown: Footage) -> None:
-    rows = np.arange(len(shown))
-    one, two = place_labels(shown, rows[:5]), place_labels(shown, rows[5:])
-    assert {name: len(each) for name, each in robots_of([one, two]).items()} == {"robot-0": len(shown)}
-    assert list(robots_of({"left": one, "right": two})) == ["left", "right"]
+def test_two_arms_with_the_same_joints_stay_two_with_a_budget_each(
+    shards: ShardSet, shown: Footage, tmp_path: Path
+) -> None:
+    rows = np.flatnonzero(shown.split == "train")
+    left, right = place_labels(shown, rows[:16]), place_labels(shown, rows[16:])
+    assert list(robots_of([left, right])) == ["robot-0", "robot-1"]
+    clips = LabelledClips.gather(shards, {"left": left, "right": right}, stage(budget=6), 0)
+    assert len(clips) == 6 + 6
+    heads = clips.new_heads(4)
+    write_heads(tmp_path, heads.spec, heads.state_dict())
+    assert read_heads(tmp_path).names == ("left", "right")
+    card = json.loads((tmp_path / "heads.json").read_text())
+    assert [robot["name"] for robot in card["config"]["robots"]] == ["left", "right"]
+
+
+def test_labels_without_a_weight_are_told_of() -> None:
+    with pytest.warns(UserWarning, match=r"lam\.labels: is set, but lam\.weights\.label is 0"):
+        LAMStage(labels=LabelsConfig(), weights=LAMWeights(label=0.0), train=TrainConfig(steps=1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        LAMStage(labels=LabelsConfig(), train=TrainConfig(steps=1))
+        LAMStage(weights=LAMWeights(label=0.0), train=TrainConfig(steps=1))
+
+
+def test_more_than_there_is_is_told_by_the_setting_s_name(shards: ShardSet, shown: Footage) -> None:
+    labels = place_labels(shown)
+    with pytest.raises(
+        UserError, match=r"labels of arm: lam\.labels\.episodes: found 50, .* at most the 6 l"
+    ):
+        LabelledClips.gather(shards, {"arm": labels}, stage(episodes=50), 0)
+    with pytest.warns(UserWarning, match=r"labels of arm: lam\.labels\.budget: found 500, but only 42 "):
+        LabelledClips.gather(shards, {"arm": labels}, stage(budget=500), 0)
+    with pytest.raises(UserError, match=r"adapt\.labels_episodes: found 50, .* at most the 6 l"):
+        gather(shown, latents_of(shown), 4, labels, AdaptConfig(labels_episodes=50), seed=0)
+    with pytest.warns(UserWarning, match=r"adapt\.labels_budget: found 500, but only 42 "):
+        gather(shown, latents_of(shown), 4, labels, AdaptConfig(labels_budget=500), seed=0)
 
 
 def test_processes_draw_parts_of_one_draw(shards: ShardSet, shown: Footage) -> None:
@@ -220,8 +254,10 @@ def test_heads_start_with_the_statistics_of_the_budget(shards: ShardSet, shown: 
 
 def test_labels_that_fit_nothing_or_two_corpora_are_told(shards: ShardSet, shown: Footage) -> None:
     others = place_labels(shown).renamed({name: f"else/{name}" for name in np.unique(shown.source)})
-    with pytest.raises(UserError, match=r"robot-0: no transition .*'else/test-0-0\.mp4'.*'train-0-0\.mp4'"):
+    with pytest.raises(UserError, match=r"robot-0: no transition .*'else/train-0-0\.mp4'.*'train-0-0\.mp4'"):
         LabelledClips.gather(shards, [others], stage(), 0)
+    with pytest.raises(UserError, match=r"robot-0: there are none; .* adapt\.demonstrations"):
+        LabelledClips.gather(shards, [place_labels(shown, np.zeros(len(shown), bool))], stage(), 0)
     of_test = place_labels(shown, shown.split == "test")
     with pytest.raises(UserError, match="no transition of the training split"):
         LabelledClips.gather(shards, [of_test], stage(), 0)

@@ -85,16 +85,22 @@ def test_budget_depends_on_the_seed_only() -> None:
 
 
 def test_too_large_a_budget_warns_and_takes_everything() -> None:
-    with pytest.warns(UserWarning, match="only 3 exist"):
-        assert len(labels({"a": 3}).budget(9, 0)) == 3
+    with pytest.warns(
+        UserWarning, match=r"adapt\.labels_budget: found 9, but only 3 labelled transitions exist"
+    ):
+        assert len(labels({"a": 3}).budget(9, 0, "adapt.labels_budget")) == 3
 
 
 def test_whole_episodes_can_be_asked_for() -> None:
     some = labels({"a": 5, "b": 6, "c": 7})
     assert len(some.budget_episodes(2, 0).episodes) == 2
     assert some.budget_episodes(3, 0).frame_index.shape == (18,)
-    with pytest.raises(UserError, match="found 4, expected 1 to 3"):
-        some.budget_episodes(4, 0)
+    with pytest.raises(
+        UserError, match=r"lam\.episodes: found 4, expected at least 1 and at most the 3 labelled ep"
+    ):
+        some.budget_episodes(4, 0, "lam.episodes")
+    with pytest.raises(UserError, match=r"lam\.budget: found 0, expected at least 1 transition"):
+        some.budget(0, 0, "lam.budget")
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from tests.lerobot_readers import V3
 from tests.unit.test_latents_sidecars import content, stop_after
 
 OTHER = "observation.images.wrist"
+ACTION = np.zeros((9, 2), np.float32)
 SOURCE = f"videos/chunk-000/{CAMERA}/episode_{{:06d}}.mp4"
 
 
@@ -35,8 +36,8 @@ def latents(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_stopped_anywhere_it_ends_with_the_same_files(name: str, tmp_path: Path) -> None:
-    shards = write_shards(tmp_path / "shards", ("train", "test"))
-    folder = latents_of_shards(tmp_path / "latents", shards)
+    shards = write_shards(tmp_path / "shards", ("train", "test"), lengths=(9, 9))
+    folder = latents_of_shards(tmp_path / "latents", shards, action=ACTION)
     whole = write(name, folder, shards, tmp_path / "whole")
     stop_after(2, name, folder, shards, tmp_path / "out")
     assert not (tmp_path / "out/meta/info.json").exists()
@@ -46,8 +47,8 @@ def test_stopped_anywhere_it_ends_with_the_same_files(name: str, tmp_path: Path)
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_finished_export_is_left_as_it_is(name: str, tmp_path: Path) -> None:
-    shards = write_shards(tmp_path / "shards", ("train",))
-    folder = latents_of_shards(tmp_path / "latents", shards)
+    shards = write_shards(tmp_path / "shards", ("train",), lengths=(9, 9))
+    folder = latents_of_shards(tmp_path / "latents", shards, action=ACTION)
     first = write(name, folder, shards, tmp_path / "out")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*") if path.is_file()}
     assert write(name, folder, shards, tmp_path / "out") == first
@@ -80,7 +81,7 @@ def test_strangers_and_other_exports_are_refused(robot: Path, latents: Path, tmp
         write("lerobot-v3", latents, robot, tmp_path / "mine")
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
     write("lerobot-v3", latents, robot, tmp_path / "out")
-    with pytest.raises(UserError, match=r"another export \(lerobot-v3 of .*expected lerobot-v3-action of"):
+    with pytest.raises(UserError, match=r"another export \(lerobot-v3 of .*expected lerobot-v3-action or"):
         write("lerobot-v3-action", latents, robot, tmp_path / "out")
     manifest = json.loads((latents / "manifest.json").read_text())
     (latents / "manifest.json").write_text(json.dumps(manifest | {"rate_hz": 5.0}))

@@ -91,7 +91,8 @@ def test_groups_of_the_source_are_kept(tmp_path: Path) -> None:
         "action": {"arm": {"start": 0, "end": 4}},
         "video": {"ego": {"original_key": CAMERA}},
     }
-    (root / "meta/modality.json").write_text(json.dumps(own))
+    damaged = {"annotation": 3}
+    (root / "meta/modality.json").write_text(json.dumps(own | damaged))
     write("lerobot-v2.1", latents_of(root, tmp_path / "latents"), root, tmp_path / "out")
     data = Groot(tmp_path / "out")
     episode = data.episode(0)

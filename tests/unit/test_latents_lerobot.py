@@ -1,6 +1,7 @@
 """Latent actions in LeRobot v3.0: read back as LeRobot reads them, from v2.1, from v3.0 and from shards."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from genie_lite.data.sources import lerobot
+from genie_lite.data.video.codec import encode_mp4
 from genie_lite.errors import UserError
 from genie_lite.latents.formats import lerobot_v3
 from genie_lite.latents.formats.registry import write
@@ -121,15 +123,7 @@ def test_statistics_of_labels_are_of_valid_rows(robot: Path, tmp_path: Path) -> 
 
 
 def test_known_statistics_of_cameras_are_kept(robot: Path, tmp_path: Path) -> None:
-    def stats(mean: float, count: int) -> dict[str, Any]:
-        each = {
-            name: [[[value]]] * 3
-            for name, value in (("min", 0.0), ("max", 1.0), ("mean", mean), ("std", 0.0))
-        }
-        return {CAMERA: each | {"count": [count]}}
-
-    lines = [{"episode_index": k, "stats": stats(mean, 10 + k)} for k, mean in enumerate((0.2, 0.4, 0.6))]
-    (robot / "meta/episodes_stats.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_stats(robot, [stats_of_pictures(mean, 10 + k) for k, mean in enumerate((0.2, 0.4, 0.6))])
     write("lerobot-v3", latents_of(robot, tmp_path / "latents"), robot, tmp_path / "out")
     found = V3(tmp_path / "out").stats[CAMERA]
     mean = (0.2 * 10 + 0.4 * 11 + 0.6 * 12) / 33
@@ -237,14 +231,31 @@ def test_frames_per_second_must_be_whole(tmp_path: Path) -> None:
     index["config"]["rate_hz"] = 7.5
     (tmp_path / "shards/shards.json").write_text(json.dumps(index))
     folder = latents_of_shards(tmp_path / "latents", shards)
-    with pytest.raises(UserError, match=r"7\.5 frames per second.*rate_hz=8"):
+    with pytest.raises(UserError, match=r"7\.5 frames per second.*--rate 8"):
         write("lerobot-v3", folder, type(shards).open(tmp_path / "shards"), tmp_path / "out")
 
 
-def test_broken_episodes_are_left_out_without_a_gap(robot: Path, tmp_path: Path) -> None:
+def stats_of_pictures(mean: float, count: int) -> dict[str, Any]:
+    each = {
+        name: [[[value]]] * 3 for name, value in (("min", 0.0), ("max", 1.0), ("mean", mean), ("std", 0.0))
+    }
+    return {CAMERA: each | {"count": [count]}}
+
+
+def write_stats(robot: Path, stats: Sequence[Any]) -> None:
+    lines = [{"episode_index": number, "stats": each} for number, each in enumerate(stats)]
+    (robot / "meta/episodes_stats.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+@pytest.mark.parametrize("has_stats", [False, True])
+def test_broken_episodes_are_left_out_without_a_gap(robot: Path, tmp_path: Path, has_stats: bool) -> None:
+    """Also where the source tells what the camera saw, so that no picture is looked at."""
     folder = latents_of(robot, tmp_path / "latents")
+    if has_stats:
+        write_stats(robot, [stats_of_pictures(0.2, 10)] * 3)
     (robot / f"videos/chunk-000/{CAMERA}/episode_000001.mp4").write_bytes(b"no video")
-    manifest = write("lerobot-v3", folder, robot, tmp_path / "out")
+    with pytest.warns(UserWarning, match=r"1 episode is left out \(episode_000001: .*not a readable video"):
+        manifest = write("lerobot-v3", folder, robot, tmp_path / "out")
     data = V3(tmp_path / "out")
     assert data.info["total_episodes"] == 2
     assert data.rows["index"].tolist() == list(range(24))
@@ -252,6 +263,36 @@ def test_broken_episodes_are_left_out_without_a_gap(robot: Path, tmp_path: Path)
     assert np.abs(data[23][CAMERA].astype(int) - square_frames(2, 12)[11]).mean() < 3
     assert [each["episode"] for each in manifest["left_out"]] == ["episode_000001"]
     assert manifest["counts"]["left_out"] == 1
+
+
+def test_a_video_of_another_length_is_left_out(robot: Path, tmp_path: Path) -> None:
+    folder = latents_of(robot, tmp_path / "latents")
+    write_stats(robot, [stats_of_pictures(0.2, 10)] * 3)
+    path = robot / f"videos/chunk-000/{CAMERA}/episode_000001.mp4"
+    path.write_bytes(encode_mp4(square_frames(1, 7), 10.0))
+    with pytest.warns(UserWarning, match="7 frames in the video, meta says 12"):
+        write("lerobot-v3", folder, robot, tmp_path / "out")
+
+
+def test_a_shared_video_that_ends_too_early_is_told(tmp_path: Path) -> None:
+    root = tmp_path / "robot"
+    write_lerobot_v3(root)
+    folder = latents_of(root, tmp_path / "latents")
+    path = root / f"videos/{CAMERA}/chunk-000/file-000.mp4"
+    path.write_bytes(encode_mp4(np.concatenate([square_frames(0, 12), square_frames(1, 9)]), 10.0))
+    with pytest.warns(UserWarning, match="episode_000002: .*ends at frame 36 of a video that has 21"):
+        manifest = write("lerobot-v3", folder, root, tmp_path / "out")
+    assert [each["episode"] for each in manifest["left_out"]] == ["episode_000002"]
+
+
+def test_an_action_needs_one_valid_row(robot: Path, tmp_path: Path) -> None:
+    """An episode whose every action is the mean of others teaches a policy to do nothing."""
+    names = [episode.source for episode in lerobot.read(robot).episodes]
+    folder = latents_of_videos(tmp_path / "latents", dict.fromkeys(names[:2], 12))
+    for name in ("lerobot-v3-action", "lerobot-v2.1"):
+        with pytest.warns(UserWarning, match="episode_000002: no valid latent action"):
+            manifest = write(name, folder, robot, tmp_path / name)
+        assert manifest["counts"]["episodes"] == 2
 
 
 def test_an_episode_without_latents_is_kept_and_says_so(robot: Path, tmp_path: Path) -> None:
@@ -270,7 +311,7 @@ def test_an_action_for_few_frames_is_refused(robot: Path, tmp_path: Path) -> Non
     """Of an extraction at a lower rate most frames have no latent: a policy would learn the mean."""
     names = [episode.source for episode in lerobot.read(robot).episodes]
     folder = latents_of_videos(tmp_path / "latents", dict.fromkeys(names, 4), stride=3, horizon=1)
-    with pytest.raises(UserError, match=r"9 of 36 frames have a latent action.*every=frame"):
+    with pytest.raises(UserError, match=r"9 of 36 frames have a latent action.*leave out --rate"):
         write("lerobot-v3-action", folder, robot, tmp_path / "out")
     assert not (tmp_path / "out/meta/info.json").exists()
     with pytest.warns(UserWarning, match="9 of 36 frames"):
@@ -350,5 +391,9 @@ def test_an_export_is_not_exported_again(robot: Path, tmp_path: Path) -> None:
 
 def test_the_licence_goes_along(robot: Path, tmp_path: Path) -> None:
     (robot / "LICENSE").write_text("MIT")
+    (tmp_path / "private").write_text("mine")
+    (robot / "LICENSE_x").symlink_to(tmp_path / "private")
+    (robot / "LICENSES").mkdir()
     write("lerobot-v3", latents_of(robot, tmp_path / "latents"), robot, tmp_path / "out")
     assert (tmp_path / "out/LICENSE").read_text() == "MIT"
+    assert [path.name for path in (tmp_path / "out").glob("LICENSE*")] == ["LICENSE"]

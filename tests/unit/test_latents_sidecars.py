@@ -144,7 +144,8 @@ def test_lapa_reads_every_transition(tmp_path: Path) -> None:
     )
     assert np.abs(picture.astype(int) - square_frames(1, 9)[3]).mean() < 8
     assert loss == [0, 0, 1, 1]
-    assert all(0 <= token < manifest["delta_vocab_size"] for token in delta)
+    assert manifest["delta_vocab_size"] == 4, "of the quantizer, whatever occurs here"
+    assert all(0 <= token < 4 for token in delta)
     ids = [json.loads(line)["id"] for line in lines]
     assert ids[:2] == ["episode_000000/step_0", "episode_000000/step_1"]
     names = sorted(path.name for path in (tmp_path / "out/images/episode_000001").iterdir())
@@ -209,8 +210,48 @@ def test_lary_splits_and_unknown_actions(tmp_path: Path) -> None:
     action[4] = np.nan
     folder = latents_of_shards(tmp_path / "latents", shards, action=action)
     manifest = write("lary", folder, shards, tmp_path / "out")
-    assert [table["file"][:9] for table in manifest["tables"]] == ["train_la_", "val_la_sh"]
-    assert [table["with_action"] for table in manifest["tables"]] == [5, 5], "7 transitions, 2 touch frame 4"
-    data = Lary(tmp_path / "out" / manifest["tables"][1]["file"], tmp_path / "out")
-    assert data.rows[4]["action"] == data.rows[3]["action"] == ""
-    np.testing.assert_array_equal(data[5][1], [5, 5, 6, 6])
+    files = [table["file"].partition("_shards_")[0] for table in manifest["tables"]]
+    assert files == ["train_la", "train_unlabelled", "val_la", "val_unlabelled"]
+    assert [table["rows"] for table in manifest["tables"]] == [5, 2] * 2, "7 transitions, 2 touch frame 4"
+    assert [table["with_action"] for table in manifest["tables"]] == [5, 0] * 2
+    data = Lary(tmp_path / "out" / manifest["tables"][2]["file"], tmp_path / "out")
+    assert all(row["action"] for row in data.rows), "LARY opens the file of every row"
+    latent, actions = data[3]
+    assert latent[0] == 5
+    np.testing.assert_array_equal(actions, [5, 5, 6, 6])
+    others = Lary(tmp_path / "out" / manifest["tables"][3]["file"], tmp_path / "out")
+    assert [np.load(tmp_path / "out" / row["la_path"])["tokens"][0, 0] for row in others.rows] == [3, 4]
+
+
+def test_lary_without_any_action_is_warned_of_each_time(tmp_path: Path) -> None:
+    shards = write_shards(tmp_path / "shards", ("train",))
+    folder = latents_of_shards(tmp_path / "latents", shards)
+    with pytest.warns(UserWarning, match="no transition has a known action"):
+        manifest = write("lary", folder, shards, tmp_path / "out", title="My Holiday.2")
+    with pytest.warns(UserWarning, match="no transition has a known action"):
+        assert write("lary", folder, shards, tmp_path / "out", title="My Holiday.2") == manifest
+    assert [table["file"] for table in manifest["tables"]] == [
+        f"train_unlabelled_my-holiday-2_{HORIZON}_genie_lite.csv"
+    ]
+    assert manifest["source"] == "My Holiday.2"
+
+
+@pytest.mark.parametrize("name", ["lapa", "lary"])
+def test_an_episode_without_a_latent_is_told(name: str, tmp_path: Path) -> None:
+    root = tmp_path / "robot"
+    sources = list(write_lerobot(root, num_episodes=2))
+    folder = latents_of_videos(tmp_path / "latents", {sources[0]: 12, sources[1]: HORIZON})
+    with pytest.warns(UserWarning, match="left out"):
+        manifest = write(name, folder, root, tmp_path / "out")
+    assert manifest["left_out"] == [{"episode": "episode_000001", "reason": "no valid latent action"}]
+
+
+@pytest.mark.parametrize("name", ["webdataset", "lapa", "lary"])
+def test_only_lerobot_wants_whole_frames_per_second(name: str, tmp_path: Path) -> None:
+    shards = write_shards(tmp_path / "shards", ("train",), lengths=(9,))
+    index = json.loads((tmp_path / "shards/shards.json").read_text())
+    index["config"]["rate_hz"] = 7.5
+    (tmp_path / "shards/shards.json").write_text(json.dumps(index))
+    action = np.zeros((9, 2), np.float32)
+    folder = latents_of_shards(tmp_path / "latents", shards, action=action)
+    write(name, folder, type(shards).open(tmp_path / "shards"), tmp_path / "out")

@@ -9,9 +9,11 @@ import pytest
 
 from genie_lite.errors import UserError
 from genie_lite.latents.table import (
+    STAMP_KEY,
     Latents,
     concatenate,
     encode_part,
+    holds,
     read_latents,
     read_manifest,
     read_part,
@@ -140,6 +142,29 @@ def test_a_part_without_a_column_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not a part of extracted latents"):
         read_part(path)
     assert read_stamp(path) is None
+
+
+@pytest.mark.parametrize("action", [None, CHOICES, VECTORS], ids=["without", "choices", "vectors"])
+def test_a_part_holds_what_was_written_until_any_value_of_it_is_another(
+    action: np.ndarray | None, tmp_path: Path
+) -> None:
+    path, stamp = tmp_path / "shard=7" / "part.parquet", {"lam": "a"}
+    assert not holds(path, stamp), "nothing there"
+    write_part(path, latents(action), stamp)
+    assert holds(path, stamp)
+    assert not holds(path, {"lam": "b"})
+    table = pq.ParquetFile(path).read()
+    pq.write_table(table, path, compression="zstd", use_dictionary=False)
+    assert holds(path, stamp), "the same rows in another file"
+    for number, name in enumerate(table.column_names):
+        column = table[name].take([2, 1, 0, 3])
+        pq.write_table(table.set_column(number, name, column), path)
+        assert read_stamp(path) == stamp
+        is_same = column.to_pylist()[:3:2] == table[name].to_pylist()[:3:2]
+        assert holds(path, stamp) == is_same, name
+    pq.write_table(table.replace_schema_metadata({STAMP_KEY: table.schema.metadata[STAMP_KEY]}), path)
+    assert read_stamp(path) == stamp
+    assert not holds(path, stamp), "nobody knows what was written"
 
 
 def test_latents_of_the_first_format_are_refused(tmp_path: Path) -> None:

@@ -149,7 +149,7 @@ def test_an_action_of_one_number_is_stored_without_a_list(
         ({"features": {}}, "features missing"),
         ({"features": ["action"]}, "features is no mapping"),
         ({"features": {"action": {"shape": [4]}}}, "no feature of dtype 'video'"),
-        ({"features": {"cam": {"dtype": "video"}}}, "feature 'action' has shape None"),
+        ({"features": {"cam": {"dtype": "video"}, "action": {}}}, "feature 'action' has shape None"),
         ({"video_path": "{nonsense}.mp4"}, "video_path has an unknown field"),
         ({"video_path": "../../{video_key}.mp4"}, "must stay inside"),
         ({"data_path": "/etc/{video_key}.parquet"}, "must stay inside|unknown field"),

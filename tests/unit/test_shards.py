@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from genie_lite.data.shards.index import index_of
+from genie_lite.data.shards.index import index_of, load_index
 from genie_lite.data.shards.shards import Sample, ShardDamage, ShardSet, ShardWriter
 from genie_lite.data.video.codec import encode_mp4
 from genie_lite.errors import UserError
@@ -234,6 +234,9 @@ def test_a_folder_without_a_good_index_is_refused(folder: Path, text: str | None
         lambda tree: tree["shards"][0].update(bytes="10240"),
         lambda tree: tree["shards"][0].update(split=""),
         lambda tree: tree["shards"][0].update(split=1),
+        lambda tree: tree["shards"][0].update(split="../../evil"),
+        lambda tree: tree["shards"][0].update(split="a/b"),
+        lambda tree: tree["shards"][0].update(split=".."),
         lambda tree: tree["shards"][0].pop("sha256"),
         lambda tree: tree.update(members="mp4"),
         lambda tree: tree.update(members=["mp4"]),
@@ -254,6 +257,31 @@ def test_an_index_that_counts_wrongly_is_found_at_opening(folder: Path) -> None:
     change_index(folder, swap)
     with pytest.warns(UserWarning, match="sample train-0-0 has 5 frames, expected 3"):
         assert len(ShardSet.open(folder).skipped) == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "split", "said"),
+    [
+        ("../../evil", "train", "no plain relative path"),
+        ("/tmp/evil", "train", "no plain relative path"),
+        ("a", "../../evil", "is of split '../../evil', its shard of train"),
+        ("a", "test", "is of split 'test', its shard of train"),
+    ],
+)
+def test_a_sample_that_leads_elsewhere_costs_its_shard(folder: Path, key: str, split: str, said: str) -> None:
+    """Whoever writes a shard can give it any checksum."""
+    hostile, index = sample("a", 4), load_index(folder)
+    with ShardWriter(folder, "train", 2) as writer:
+        writer.add(Sample(key, hostile.mp4, hostile.meta | {"split": split}))
+        shard = writer.close()
+    assert shard is not None
+    (folder / "shards.json").write_text(json.dumps(index_of([*index.shards, shard], index.config)))
+    with pytest.warns(UserWarning, match=rf"1 of 4 shards cannot be used \(train-000002\.tar: .*{said}"):
+        assert len(ShardSet.open(folder).shards) == 3
+    unread = ShardSet.open(folder, verify=False)
+    with pytest.raises(ShardDamage, match=said) as error:
+        unread.read(unread.shards[-1])
+    assert error.value.file == "train-000002.tar"
 
 
 def test_hashing_uses_several_threads_and_keeps_the_order(

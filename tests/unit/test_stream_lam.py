@@ -62,6 +62,7 @@ def test_a_picture_of_any_size_becomes_a_frame(lam: LatentActionModel) -> None:
     frame = LatentActionStream(lam).frame_of(image)
     assert frame.shape == (1, 3, 16, 16)
     assert frame.min() == 1.0
+    assert torch.equal(LatentActionStream(lam).frame_of(image.numpy()), frame)  # as cameras give it
 
 
 def test_what_does_not_fit_is_refused(lam: LatentActionModel) -> None:
@@ -71,5 +72,7 @@ def test_what_does_not_fit_is_refused(lam: LatentActionModel) -> None:
     stream.push(torch.rand(2, 3, 16, 16))
     with pytest.raises(UserError, match="found 1 cameras, expected 2"):
         stream.push(torch.rand(1, 3, 16, 16))
+    with pytest.raises(UserError, match=r"found torch.float32 of shape"):
+        stream.frame_of(torch.rand(48, 80, 3))
     with pytest.raises(UserError, match="at least 1 frame"):
         LatentActionStream(lam, every=0)

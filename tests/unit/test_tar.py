@@ -104,6 +104,13 @@ def test_webdataset_reads_what_we_write(tmp_path: Path) -> None:
         (tar_of(plain("a" * 300 + ".mp4", b""), form=tarfile.GNU_FORMAT), "is no plain file"),
         (tar_of(plain("README", b"")), "README has no suffix"),
         (tar_of(plain(".hidden", b"")), "has no suffix"),
+        *(
+            (tar_of(*whole(key)), "is no plain relative path")
+            for key in ("../../a", "/etc/a", "a/../b", "a//b", "./a", "a/ü/../../../b")
+        ),
+        *((tar_of(*whole(key)), "cannot be printed") for key in ("a\nb", "a\x1b[2Jb", "a\udcffb", "a\x85b")),
+        (tar_of(plain("a.mp4", b""), plain("a.json", b'{"num_frames": true}')), "sample a has True frames"),
+        (tar_of(plain("a.mp4", b""), plain("a.json", b'{"num_frames": 1.0}')), "sample a has 1.0 frames"),
         (resized(plain("a.mp4", b""), 2**60), f"a.mp4 claims {2**60} bytes, 9728 are left"),
         (resized(plain("a.mp4", b""), -512), "a.mp4 claims -512 bytes"),
     ],
@@ -111,6 +118,23 @@ def test_webdataset_reads_what_we_write(tmp_path: Path) -> None:
 def test_whatever_is_not_as_expected_is_a_fault(data: bytes, reason: str) -> None:
     with pytest.raises(Fault, match=reason):
         read(data)
+
+
+@pytest.mark.parametrize("key", ["expert_1000000-98c6f4dda47b-00000", "a b/(c)…ü", "日本/語\u3000"])
+def test_a_key_may_be_any_relative_path(key: str) -> None:
+    assert [record.key for record in read(tar_of(*whole(key)))] == [key]
+
+
+def test_samples_are_of_the_split_that_is_expected() -> None:
+    def of(split: object) -> io.BufferedReader:
+        said = json.dumps({"num_frames": 1, "split": split}).encode()
+        return io.BufferedReader(io.BytesIO(tar_of(plain("a.mp4", b""), plain("a.json", said))))
+
+    for split in ("../../evil", "train", None, ["test"]):
+        with pytest.raises(Fault, match=r"sample a is of split .*, its shard of test"):
+            list(read_records(of(split), MEMBERS, (1,), "test"))
+    assert len(list(read_records(of("test"), MEMBERS, (1,), "test"))) == 1
+    assert len(list(read_records(of("else"), MEMBERS, (1,)))) == 1, "any will do"
 
 
 def test_a_sample_that_comes_again_later_is_a_fault() -> None:

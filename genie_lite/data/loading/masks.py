@@ -15,6 +15,7 @@ brighter than half in any channel; of a picture that holds nothing but 0 and 1, 
 Names of sources come with the shards, from anybody: nothing outside the folder is ever looked at.
 """
 
+import hashlib
 import json
 import os
 from collections import OrderedDict
@@ -38,6 +39,24 @@ from genie_lite.errors import UserError
 CACHE_BYTES = 256 << 20  # of masks, one bit per pixel, per loading process
 Margins = tuple[float, float, float, float]  # top, bottom, left, right, as shares of the upright picture
 NO_MARGINS = (0.0, 0.0, 0.0, 0.0)
+
+
+def fingerprint_of(folder: Path) -> str:
+    """A name for the files of a folder of masks, by their own names and sizes, wherever it lies.
+
+    Raises:
+        UserError: no such folder.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder of masks; give one, parallel to the sources")
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest.update(
+            f"{path.relative_to(folder).as_posix()}\n{path.stat().st_size}\n".encode(
+                "utf-8", "surrogateescape"
+            )
+        )
+    return digest.hexdigest()
 
 
 class NoMask(Exception):

@@ -67,14 +67,14 @@ def expect_size(path: Path, shard: Shard) -> None:
 
 
 def expect_whole(file: BufferedReader, shard: Shard, members: Sequence[str]) -> None:
-    """Compare all of an open tar with its line in `shards.json`: sha256, members of every sample, counts.
+    """Compare all of an open tar with its line in `shards.json`: sha256, members of every sample, counts, split.
 
     Raises:
         Fault: they differ.
         OSError: it cannot be read.
     """
     expect_sha256(file, shard)
-    for _ in read_records(file, members, shard.lengths):
+    for _ in read_records(file, members, shard.lengths, shard.split):
         pass
 
 

@@ -5,8 +5,8 @@
     config                  what the samples were made with
     shards                  per tar: file, split, sha256, samples, frames, bytes, and the frames of each sample
 
-It may come from anybody: file names are plain names, never paths or commands, and every count is compared
-with the others before anything is opened.
+It may come from anybody: names of files and splits are plain names, never paths or commands, and every count is
+compared with the others before anything is opened.
 """
 
 import hashlib
@@ -27,6 +27,7 @@ VIDEO_MEMBERS = ("mp4", "json")
 ADVICE = "copy the shards again, or delete the folder and ingest again"
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.tar")
+_PLAIN_SPLIT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -112,7 +113,7 @@ def parse_shard(line: dict[str, Any]) -> Shard:
     if not all(type(count) is int and count > 0 for count in counts):
         raise ValueError(f"{line['file']}: a count is no positive whole number")
     named = _PLAIN_NAME.fullmatch(line["file"]) and _SHA256.fullmatch(line["sha256"])
-    if not (named and isinstance(line["split"], str) and line["split"]):
+    if not (named and _PLAIN_SPLIT.fullmatch(line["split"])):
         raise ValueError(f"{line['file']!r}: its name, its split or its sha256 is none")
     if len(line["lengths"]) != line["samples"] or sum(line["lengths"]) != line["frames"]:
         raise ValueError(f"{line['file']}: its counts contradict the lengths of its samples")

@@ -245,7 +245,7 @@ class ShardSet:
     def records(self, shard: Shard) -> list[Record]:
         """The samples of one shard of any kind; raises as `read`."""
         with self.open_shard(shard) as file, self._reading(shard):
-            return list(read_records(file, self.members, shard.lengths))
+            return list(read_records(file, self.members, shard.lengths, shard.split))
 
     def open_shard(self, shard: Shard) -> BufferedReader:
         """The tar of one shard, fetched if need be, to read or to map into memory; raises as `read`.

@@ -2,6 +2,9 @@
 
 WebDataset's own reader takes a truncated tar for a short one, passes over links, and gives what is left of a
 sample without a word. Here everything that is not exactly as `shards.json` says is a `Fault`.
+
+A tar may come from anybody, and what is made of a sample is named by its key and its split: a key is a relative path
+that leads nowhere but down, and a sample is of its shard's split.
 """
 
 import io
@@ -9,6 +12,7 @@ import json
 import os
 import secrets
 import tarfile
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,6 +24,7 @@ from webdataset.tariterators import base_plus_ext, group_by_keys
 from genie_lite.errors import UserError
 from genie_lite.files import sha256_of
 
+UNPRINTABLE = ("Cc", "Cs")  # control characters, and what is left of bytes that are not UTF-8
 PLAIN = (tarfile.REGTYPE, tarfile.AREGTYPE)
 
 
@@ -36,13 +41,16 @@ class Record:
     meta: dict[str, Any]
 
 
-def read_records(file: io.BufferedReader, members: Sequence[str], lengths: Sequence[int]) -> Iterator[Record]:
+def read_records(
+    file: io.BufferedReader, members: Sequence[str], lengths: Sequence[int], split: str | None = None
+) -> Iterator[Record]:
     """The samples of an open tar, one at a time in memory.
 
     Args:
         file: at its beginning.
         members: suffixes of the files that every sample must have; others are passed over.
         lengths: frames of each sample that there must be, in order.
+        split: that samples are of, if they say of which; None for any.
 
     Raises:
         Fault: anything else is found, at the latest after the last sample.
@@ -56,8 +64,9 @@ def read_records(file: io.BufferedReader, members: Sequence[str], lengths: Seque
         if num == len(lengths):
             raise Fault(f"more than the expected {len(lengths)} samples")
         meta = _meta(key, files["json"])
-        if meta.get("num_frames") != lengths[num]:
-            raise Fault(f"sample {key} has {meta.get('num_frames')} frames, expected {lengths[num]}")
+        _expect_length(key, meta, lengths[num])
+        if split is not None and meta.get("split", split) != split:
+            raise Fault(f"sample {key} is of split {str(meta['split'])[:40]!r}, its shard of {split}")
         yield Record(key, {member: files[member] for member in members if member != "json"}, meta)
         num += 1
     if num < len(lengths):
@@ -144,6 +153,7 @@ def _samples(file: io.BufferedReader) -> Iterator[tuple[str, dict[str, Any]]]:
     seen: set[str] = set()
     for sample in group_by_keys(_files(file)):
         key = sample["__key__"]
+        _expect_safe(key)
         if key in seen:
             raise Fault(f"sample {key} comes twice")
         seen.add(key)
@@ -185,6 +195,20 @@ def _expect_plain(member: tarfile.TarInfo, bytes_left: int) -> None:
         raise Fault(f"{member.name} claims {member.size} bytes, {bytes_left} are left")
     if base_plus_ext(member.name)[0] is None:
         raise Fault(f"{member.name} has no suffix, so it belongs to no sample")
+
+
+def _expect_safe(key: str) -> None:
+    """Whoever unpacks samples, or makes files of them, names these by the key."""
+    if any(part in ("", ".", "..") for part in key.split("/")):
+        raise Fault(f"sample {key!r}: its key is no plain relative path")
+    if any(unicodedata.category(letter) in UNPRINTABLE for letter in key):
+        raise Fault(f"sample {key!r}: its key has characters that cannot be printed")
+
+
+def _expect_length(key: str, meta: dict[str, Any], length: int) -> None:
+    num_frames = meta.get("num_frames")
+    if type(num_frames) is not int or num_frames != length:  # true is 1, and 5.0 is 5, but neither is a count
+        raise Fault(f"sample {key} has {str(num_frames)[:40]} frames, expected {length}")
 
 
 def _meta(key: str, text: bytes) -> dict[str, Any]:

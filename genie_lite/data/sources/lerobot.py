@@ -3,7 +3,7 @@
 `read` gives the videos to ingest and `read_labels` their actions. A label's source is the path of the video
 below the dataset's folder, which is the name that ingest gives it, and where episodes share a video, which of
 them it is: `videos/<camera>/chunk-000/file-000.mp4#episode_000012`. An episode whose files are missing or do
-not fit together is quarantined with a reason; the rest is used.
+not fit together is quarantined with a reason; the rest is used. A dataset without actions has videos and no labels.
 
 No video is opened here. Whether one has as many frames as its table has rows is seen once it is decoded
 (`Source.misfit`): asking thousands of headers takes minutes and tells no more.
@@ -28,6 +28,7 @@ from genie_lite.errors import UserError
 __all__ = [
     "Episode",
     "RobotData",
+    "has_actions",
     "is_lerobot",
     "labels_of",
     "list_robot",
@@ -45,7 +46,7 @@ class Episode:
         source: path of its video below the dataset's folder, with forward slashes, and which part of it.
         place: the video itself.
         part: the end of `source`, where several episodes share a video.
-        action: (frames, num_actions) float32, row k belongs to frame k.
+        action: (frames, num_actions) float32, row k belongs to frame k; of a dataset without actions (frames, 0).
     """
 
     source: str
@@ -61,9 +62,10 @@ class RobotData:
     Args:
         episodes: in the order of their index.
         faulty: every episode that was left out; its `fault` says why.
-        names: one name per action component.
+        names: one name per action component; none in a dataset without actions.
         rate_hz: frames and actions per second.
         camera: the video feature that was read, such as "observation.images.cam_high".
+        root: the dataset's folder.
     """
 
     episodes: tuple[Episode, ...]
@@ -71,6 +73,7 @@ class RobotData:
     names: tuple[str, ...]
     rate_hz: float
     camera: str
+    root: Path
 
     @property
     def quarantined(self) -> tuple[tuple[str, str], ...]:
@@ -84,7 +87,16 @@ def read_labels(root: Path, camera: str | None = None) -> Labels:
 
 
 def labels_of(data: RobotData) -> Labels:
-    """The actions of a dataset that was read, as continuous labels."""
+    """The actions of a dataset that was read, as continuous labels.
+
+    Raises:
+        UserError: it has none.
+    """
+    if not data.names:
+        raise UserError(
+            f"{data.root}: no feature 'action' in meta/info.json, so it has videos and no labels; give labels of its "
+            "videos, or a dataset that has actions"
+        )
     lengths = [len(episode.action) for episode in data.episodes]
     return Labels(
         sources=np.repeat(np.asarray([episode.source for episode in data.episodes], dtype=str), lengths),
@@ -93,6 +105,15 @@ def labels_of(data: RobotData) -> Labels:
         kind="continuous",
         names=data.names,
     )
+
+
+def has_actions(root: Path) -> bool:
+    """Whether a folder is a dataset that says it has actions, which are labels of its videos.
+
+    Raises:
+        UserError: a dataset of no known version, or a damaged one.
+    """
+    return is_lerobot(root) and bool(read_info(root).names)
 
 
 def read(root: Path, camera: str | None = None) -> RobotData:
@@ -125,7 +146,7 @@ def list_robot(root: Path, camera: str | None = None) -> RobotData:
     is_shared = info.version in SHARED
     listed = (lerobot_v3 if is_shared else lerobot_v2).list_episodes(info, camera_name)
     good, bad = _judged(listed, len(info.names), is_shared=is_shared)
-    return RobotData(tuple(good), tuple(bad), info.names, info.rate_hz, camera_name)
+    return RobotData(tuple(good), tuple(bad), info.names, info.rate_hz, camera_name, root)
 
 
 def _judged(episodes: Sequence[Listed], width: int, *, is_shared: bool) -> tuple[list[Episode], list[Listed]]:
@@ -137,7 +158,7 @@ def _judged(episodes: Sequence[Listed], width: int, *, is_shared: bool) -> tuple
         if fault is None:
             # Episodes come in the order of their files; more than one table at a time would fill the memory.
             if table is None or table.path != listed.table:
-                table = _Table.read(listed.table, is_shared=is_shared)
+                table = _Table.read(listed.table, is_shared=is_shared, has_actions=width > 0)
             action = table.action(listed, width)
             if isinstance(action, str):
                 fault = action
@@ -164,8 +185,12 @@ class _Table:
     fault: str | None = None
 
     @classmethod
-    def read(cls, path: Path, *, is_shared: bool) -> "_Table":
-        columns = ["frame_index", "action", *(["episode_index"] if is_shared else [])]
+    def read(cls, path: Path, *, is_shared: bool, has_actions: bool) -> "_Table":
+        columns = [
+            "frame_index",
+            *(["action"] if has_actions else []),
+            *(["episode_index"] if is_shared else []),
+        ]
         try:
             with pq.ParquetFile(path) as file:
                 missing = [name for name in columns if name not in file.schema_arrow.names]
@@ -189,6 +214,8 @@ class _Table:
             return "an episode without a frame"
         if not np.array_equal(rows["frame_index"].to_numpy(), np.arange(listed.length)):
             return "frame_index does not count 0, 1, 2, ..."
+        if not width:
+            return np.zeros((listed.length, 0), dtype=np.float32)
         return _numbers(rows["action"], listed.length, width)
 
 

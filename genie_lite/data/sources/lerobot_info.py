@@ -36,7 +36,7 @@ class Listed:
 class Info:
     """A dataset's `meta/info.json`.
 
-    cameras: its video features. names: one per action component.
+    cameras: its video features. names: one per action component; none in a dataset without actions.
     """
 
     root: Path
@@ -128,8 +128,10 @@ def _rate_hz(fps: Any, path: Path) -> float:
 
 
 def _action_names(action: dict[str, Any] | None, root: Path) -> tuple[str, ...]:
-    shape = action.get("shape") if action else None
-    if not (action and isinstance(shape, list) and len(shape) == 1 and isinstance(shape[0], int)):
+    if action is None:
+        return ()  # video alone, which may be all that is wanted
+    shape = action.get("shape")
+    if not (isinstance(shape, list) and len(shape) == 1 and isinstance(shape[0], int) and shape[0] > 0):
         raise UserError(f"{root}: feature 'action' has shape {shape}, expected one dimension such as [7]")
     names = tuple(_flat(action.get("names")))
     return names if len(names) == shape[0] else tuple(f"action_{i}" for i in range(shape[0]))

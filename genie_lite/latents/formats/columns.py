@@ -14,6 +14,8 @@ policy that normalizes actions sees as 0, for a loss over NaN is NaN even where 
 Source: github.com/huggingface/lerobot, datasets/utils.py dataset_to_policy_features, for the two prefixes.
 """
 
+import math
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -46,19 +48,8 @@ class Columns:
     mean: np.ndarray
 
     def __post_init__(self) -> None:
-        """Refuse names that are taken.
-
-        Raises:
-            UserError: the source has a feature of a name that is to be written.
-        """
-        taken = [
-            name for name in self.features if name.split(".")[0] in (LABELS, *([RENAMED] * self._is_action))
-        ]
-        if taken:
-            raise UserError(
-                f"feature '{taken[0]}' is in the dataset already; expected a dataset without latent actions: export "
-                "from the original"
-            )
+        """Refuse names that are taken, see `expect_names_free`."""
+        expect_names_free(self.way, self.features)
 
     @property
     def names(self) -> dict[str, str]:
@@ -129,6 +120,21 @@ class Columns:
         return _feature("float32", self.width, [f"latent_{number}" for number in range(self.width)])
 
 
+def expect_names_free(way: Way, features: Collection[str]) -> None:
+    """Refuse names that are taken.
+
+    Raises:
+        UserError: the source has a feature of a name that is to be written.
+    """
+    ours = (LABELS, *([RENAMED] if way == "action" else []))
+    taken = [name for name in features if name.split(".")[0] in ours]
+    if taken:
+        raise UserError(
+            f"feature '{taken[0]}' is in the dataset already; expected a dataset without latent actions: export "
+            "from the original"
+        )
+
+
 def only_valid(name: str) -> bool:
     """Whether statistics of a feature are of its valid rows alone."""
     return name.startswith(f"{LABELS}.") and name != VALID
@@ -149,6 +155,25 @@ def numbers(column: pa.ChunkedArray) -> np.ndarray | None:
         return np.asarray(cells.to_pylist(), dtype=np.float64)
     except (ValueError, TypeError):
         return None  # lists of different lengths, or of texts
+
+
+def fault_of_column(column: pa.ChunkedArray, feature: Mapping[str, Any]) -> str | None:
+    """Why a column is not what a dataset says of its feature, None where it is, or where that is no number."""
+    if not str(feature["dtype"]).startswith(("float", "int", "uint", "bool")):
+        return None
+    kind, cells = column.type, column.combine_chunks()
+    if isinstance(cells, pa.ExtensionArray):
+        cells = cells.storage
+    while _is_list(cells.type):
+        cells = cells.flatten()
+    if not _is_number(cells.type):
+        return f"holds {kind}, expected numbers of dtype {feature['dtype']}"
+    wanted = len(column) * math.prod(feature["shape"])
+    return None if len(cells) == wanted else f"has {len(cells)} numbers, expected {wanted}"
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind) or pa.types.is_large_list(kind)
 
 
 def _feature(dtype: str, width: int, names: list[str] | None = None) -> dict[str, Any]:

@@ -70,7 +70,7 @@ class Episodes:
 
     Args:
         place: folder or URL, as it is shown.
-        fps: frames per second, whole as LeRobot has it.
+        rate_hz: frames per second.
         robot_type: None for video of whatever.
         features: LeRobot's description of each column and camera, those of `COUNTERS` left out.
         tasks: what is done, by task_index.
@@ -80,10 +80,11 @@ class Episodes:
         modality: GR00T's `modality.json` of the source, if it has one.
         fingerprint: changes with the source.
         read: gives them in order.
+        title: what they are called in what is written; None for the name of the folder.
     """
 
     place: str
-    fps: int
+    rate_hz: float
     robot_type: str | None
     features: dict[str, dict[str, Any]]
     tasks: tuple[str, ...]
@@ -93,11 +94,12 @@ class Episodes:
     modality: dict[str, Any] | None
     fingerprint: str
     read: Callable[[], Iterator[Episode | LeftOut]]
+    title: str | None = None
 
     @property
     def name(self) -> str:
-        """The last folder of the place: what is published says nothing of the machine it was made on."""
-        return self.place.rstrip("/").rpartition("/")[2]
+        """The title, or the last folder of the place: what is published says nothing of the machine it was made on."""
+        return self.title or self.place.rstrip("/").rpartition("/")[2]
 
     @property
     def cameras(self) -> tuple[str, ...]:

@@ -1,13 +1,12 @@
 """The episodes of a LeRobot dataset of version 2.0, 2.1 or 3.0, with all of its cameras and columns.
 
 Columns pass as they are, values and types; only the counters are made anew, which must be contiguous where an
-episode is left out. An episode with a missing video, a table that does not fit it or columns that are not there is
-left out with the reason.
+episode is left out. An episode whose video is missing, cannot be opened or is of another length, whose table does not
+fit it, or whose columns are not there or not what the dataset says, is left out with the reason.
 
 Source: github.com/huggingface/lerobot, dataset formats v2.1 and v3.0.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,30 +18,33 @@ import pyarrow.parquet as pq
 
 from genie_lite.data.sources import lerobot_v2, lerobot_v3
 from genie_lite.data.sources.lerobot_info import SHARED, Info, Listed, read_info
+from genie_lite.data.video.codec import VideoInfo, probe
+from genie_lite.data.video.container import BadVideo
+from genie_lite.data.video.place import Place
 from genie_lite.errors import UserError
 from genie_lite.files import read_json
-from genie_lite.latents.formats.episodes import COUNTERS, Episode, Episodes, LeftOut, Stats
-from genie_lite.latents.formats.target import fingerprint
-
-NO_TASK = "no task given"
+from genie_lite.latents.formats.columns import fault_of_column
+from genie_lite.latents.formats.episodes import COUNTERS, Episode, Episodes, LeftOut
+from genie_lite.latents.formats.lerobot_meta import NO_TASK, Told, tasks_v2, tasks_v3, told_v2, told_v3
+from genie_lite.latents.formats.names import expect_name
+from genie_lite.latents.formats.target import fingerprint, stat_of
 
 
 def episodes_of_lerobot(root: Path) -> Episodes:
     """All episodes of the dataset in a folder.
 
     Raises:
-        UserError: not a dataset of a known version, no whole number of frames per second, a damaged list.
+        UserError: not a dataset of a known version, a damaged list, or names that lead out of a folder.
     """
     info = read_info(root)
-    if info.rate_hz != int(info.rate_hz):
-        raise UserError(f"{root}/meta/info.json: fps is {info.rate_hz:g}, LeRobot knows whole numbers only")
+    _expect_features(info)
     reader = _Reader.open(info)
     if not reader.listed:
         raise UserError(f"{root}/meta: lists no episode; expected a dataset with at least one")
     modality = root / "meta" / "modality.json"
     return Episodes(
         place=str(root.resolve()),
-        fps=int(info.rate_hz),
+        rate_hz=info.rate_hz,
         robot_type=info.tree.get("robot_type"),
         features=reader.features,
         tasks=reader.tasks,
@@ -50,17 +52,9 @@ def episodes_of_lerobot(root: Path) -> Episodes:
         frames=sum(next(iter(cameras.values())).length for cameras in reader.listed.values()),
         names=frozenset(each.source for cameras in reader.listed.values() for each in cameras.values()),
         modality=read_json(modality, "a modality.json", "mend or delete it") if modality.is_file() else None,
-        fingerprint=_fingerprint(info),
+        fingerprint=_fingerprint(info, reader.listed),
         read=reader.read,
     )
-
-
-@dataclass(frozen=True)
-class _Told:
-    """What `meta` tells of one episode beyond its files. stats: by camera."""
-
-    tasks: tuple[str, ...]
-    stats: dict[str, Stats]
 
 
 @dataclass(frozen=True)
@@ -69,7 +63,7 @@ class _Reader:
 
     info: Info
     listed: dict[int, dict[str, Listed]]
-    told: dict[int, _Told]
+    told: dict[int, Told]
     tasks: tuple[str, ...]
     index_of_task: dict[int, int]
 
@@ -81,8 +75,8 @@ class _Reader:
         for camera in info.cameras:
             for each in listing.list_episodes(info, camera):
                 listed.setdefault(each.index, {})[camera] = each
-        told = _told_v3(info) if is_shared else _told_v2(info)
-        numbered = _tasks_v3(info) if is_shared else _tasks_v2(info)
+        told = told_v3(info) if is_shared else told_v2(info)
+        numbered = tasks_v3(info) if is_shared else tasks_v2(info)
         named = {task for each in told.values() for task in each.tasks} - set(numbered.values())
         tasks = (*(numbered[index] for index in sorted(numbered)), *sorted(named)) or (NO_TASK,)
         return cls(info, listed, told, tasks, {index: k for k, index in enumerate(sorted(numbered))})
@@ -96,23 +90,30 @@ class _Reader:
         return [name for name, feature in self.features.items() if feature["dtype"] != "video"]
 
     def read(self) -> Iterator[Episode | LeftOut]:
+        headers = _Headers(self.info.rate_hz)
         table: _Table | None = None
         for number, cameras in sorted(self.listed.items()):
             first = next(iter(cameras.values()))
             # Episodes come in the order of their tables; more than one of these would fill the memory.
             if table is None or table.path != first.table:
                 table = _Table.read(first.table, self.columns, is_shared=self.info.version in SHARED)
-            yield self._episode(number, cameras, table)
+            yield self._episode(number, cameras, table, headers)
 
-    def _episode(self, number: int, cameras: Mapping[str, Listed], table: "_Table") -> Episode | LeftOut:
+    def _episode(
+        self, number: int, cameras: Mapping[str, Listed], table: "_Table", headers: "_Headers"
+    ) -> Episode | LeftOut:
         name = f"episode_{number:06d}"
         first = next(iter(cameras.values()))
-        faults = [f"{camera}: {fault}" for camera, each in cameras.items() if (fault := _fault_of(each))]
+        faults = [
+            f"{camera}: {fault}" for camera, each in cameras.items() if (fault := headers.fault_of(each))
+        ]
         faults += [f"{camera}: not listed" for camera in self.info.cameras if camera not in cameras]
         rows = table.rows_of(number, first.length)
         if faults or isinstance(rows, str):
             return LeftOut(name, faults[0] if faults else str(rows))
-        told = self.told.get(number, _Told((), {}))
+        if (fault := self._fault_of_columns(rows)) is not None:
+            return LeftOut(name, fault)
+        told = self.told.get(number, Told((), {}))
         task_index = self._task_index(rows, told.tasks)
         if task_index is None:
             return LeftOut(name, "task_index of a task that meta/tasks does not have")
@@ -128,11 +129,20 @@ class _Reader:
             stats=told.stats,
         )
 
+    def _fault_of_columns(self, rows: pa.Table) -> str | None:
+        for name in self.columns:
+            if (fault := fault_of_column(rows[name], self.features[name])) is not None:
+                return f"column {name} {fault}"
+        return None
+
     def _task_index(self, rows: pa.Table, tasks: Sequence[str]) -> np.ndarray | None:
         """Into `tasks` of the source: by the column, or where it or their list is missing by what the episode says."""
         if "task_index" not in rows.column_names or not self.index_of_task:
             return np.full(len(rows), self.tasks.index(tasks[0]) if tasks else 0, dtype=np.int64)
-        found, where = np.unique(rows["task_index"].to_numpy(), return_inverse=True)
+        column = rows["task_index"]
+        if column.null_count or not pa.types.is_integer(column.type):
+            return None
+        found, where = np.unique(column.to_numpy(), return_inverse=True)
         if not all(int(index) in self.index_of_task for index in found):
             return None
         return np.asarray([self.index_of_task[int(index)] for index in found], dtype=np.int64)[where]
@@ -152,14 +162,15 @@ class _Table:
         try:
             with pq.ParquetFile(path) as file:
                 rows = file.read()
-        except (pa.ArrowException, OSError, ValueError) as error:
+            which = _by_episode(rows) if is_shared and "episode_index" in rows.column_names else None
+        except (pa.ArrowException, OSError, ValueError, TypeError) as error:
             reason = "the data file is missing" if not path.is_file() else " ".join(str(error).split())
             return cls(path, None, fault=reason)
         needed = [*columns, "frame_index", *(["episode_index"] if is_shared else [])]
         missing = [name for name in needed if name not in rows.column_names]
         if missing:
             return cls(path, None, fault=f"no column {', '.join(missing)} in the data file")
-        return cls(path, rows, _by_episode(rows) if is_shared else None)
+        return cls(path, rows, which)
 
     def rows_of(self, number: int, length: int) -> pa.Table | str:
         """The rows of one episode, or why they cannot be used."""
@@ -181,73 +192,73 @@ def _by_episode(rows: pa.Table) -> dict[int, np.ndarray]:
     return dict(zip(numbers.tolist(), np.split(order, starts[1:]), strict=True))
 
 
-def _fault_of(listed: Listed) -> str | None:
-    return listed.fault or (None if listed.place.path.is_file() else "the video file is missing")
+class _Headers:
+    """What the videos say of themselves; one that episodes share is asked once."""
+
+    def __init__(self, rate_hz: float) -> None:
+        self._rate_hz = rate_hz
+        self._last: tuple[Path, VideoInfo | str] | None = None
+
+    def fault_of(self, listed: Listed) -> str | None:
+        """Why the video of an episode cannot be used, as far as its header tells."""
+        if listed.fault:
+            return listed.fault
+        path = listed.place.path
+        if not path.is_file():
+            return "the video file is missing"
+        if self._last is None or self._last[0] != path:
+            self._last = path, _header(path)
+        header = self._last[1]
+        return header if isinstance(header, str) else _misfit(header, listed, self._rate_hz)
 
 
-def _fingerprint(info: Info) -> str:
-    """Of what the dataset says of itself, not of its videos: hashing these takes as long as copying them."""
-    files = [path for path in sorted((info.root / "meta").rglob("*")) if path.is_file()]
-    parts = [(path.relative_to(info.root).as_posix(), path.read_bytes()) for path in files]
-    return fingerprint(*(part for pair in parts for part in pair))
-
-
-def _tasks_v2(info: Info) -> dict[int, str]:
-    lines = _json_lines(info.root / "meta" / "tasks.jsonl")
-    return {int(line["task_index"]): str(line["task"]) for line in lines}
-
-
-def _told_v2(info: Info) -> dict[int, _Told]:
-    told = {
-        int(line["episode_index"]): tuple(map(str, line.get("tasks") or ()))
-        for line in _json_lines(info.root / "meta" / "episodes.jsonl")
-    }
-    stats = {
-        int(line["episode_index"]): line["stats"]
-        for line in _json_lines(info.root / "meta" / "episodes_stats.jsonl")
-    }
-    return {
-        number: _Told(
-            tasks, {name: known for name, known in stats.get(number, {}).items() if name in info.cameras}
-        )
-        for number, tasks in told.items()
-    }
-
-
-def _tasks_v3(info: Info) -> dict[int, str]:
-    path = info.root / "meta" / "tasks.parquet"
-    if not path.is_file():
-        return {}
-    table = pq.read_table(path)
-    texts = [name for name in table.column_names if name != "task_index"]
-    if "task_index" not in table.column_names or len(texts) != 1:
-        raise UserError(f"{path}: columns {table.column_names}, expected task_index and the tasks themselves")
-    return dict(zip(table["task_index"].to_pylist(), map(str, table[texts[0]].to_pylist()), strict=True))
-
-
-def _told_v3(info: Info) -> dict[int, _Told]:
-    told: dict[int, _Told] = {}
-    for path in sorted((info.root / "meta" / "episodes").glob("*/*.parquet")):
-        file = pq.ParquetFile(path)
-        names = file.schema_arrow.names
-        of_cameras = [
-            name for name in names if name.startswith("stats/") and name.split("/")[1] in info.cameras
-        ]
-        wanted = ["episode_index", *(["tasks"] if "tasks" in names else []), *of_cameras]
-        for row in file.read(wanted).to_pylist():
-            stats: dict[str, Stats] = {}
-            for name in of_cameras:
-                _, camera, kind = name.split("/")
-                stats.setdefault(camera, {})[kind] = row[name]
-            told[row["episode_index"]] = _Told(tuple(row.get("tasks") or ()), stats)
-    return told
-
-
-def _json_lines(path: Path) -> list[dict[str, Any]]:
-    """Nothing where there is no such file: not every version has all of them."""
-    if not path.is_file():
-        return []
+def _header(path: Path) -> VideoInfo | str:
     try:
-        return [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: expected a JSON object per line: {error}") from error
+        return probe(Place(path))
+    except BadVideo as error:
+        return error.reason
+
+
+def _misfit(header: VideoInfo, listed: Listed, rate_hz: float) -> str | None:
+    """Why a video is not as long as the episode that lies in it; None where its header does not count."""
+    num, span_s = header.num_frames, listed.place.span_s
+    if num is None:
+        return None
+    if span_s is None:
+        return None if num == listed.length else f"{num} frames in the video, meta says {listed.length}"
+    # A header's rate is an average and off by a little, so both its frames and its seconds must say so.
+    end = span_s[1] * rate_hz
+    is_over = header.seconds is None or span_s[1] > header.seconds + 0.5 / rate_hz
+    return f"ends at frame {end:.0f} of a video that has {num}" if end > num + 0.5 and is_over else None
+
+
+def _expect_features(info: Info) -> None:
+    """Refuse features whose description lacks what every writer needs, or whose name leads out of a folder."""
+    where = f"{info.root}/meta/info.json"
+    for name, feature in info.tree["features"].items():
+        expect_name(name, f"{where}: feature")
+        shape = feature.get("shape")
+        is_shaped = (
+            isinstance(shape, list) and shape and all(type(side) is int and side > 0 for side in shape)
+        )
+        if not (isinstance(feature.get("dtype"), str) and is_shaped):
+            raise UserError(
+                f"{where}: feature '{name}' has dtype {feature.get('dtype')!r} and shape {shape!r}; expected a name "
+                "of a type and a list of whole numbers"
+            )
+
+
+def _fingerprint(info: Info, listed: Mapping[int, Mapping[str, Listed]]) -> str:
+    """Of what the dataset says of itself, and of size and time of its tables and videos: these are not read."""
+    meta = [path for path in sorted((info.root / "meta").rglob("*")) if path.is_file()]
+    parts = [(path.relative_to(info.root).as_posix(), path.read_bytes()) for path in meta]
+    files = sorted(
+        {
+            path
+            for cameras in listed.values()
+            for each in cameras.values()
+            for path in (each.table, each.place.path)
+        }
+    )
+    stats = [(path.relative_to(info.root).as_posix(), stat_of(path)) for path in files]
+    return fingerprint(*(part for pair in (*parts, *stats) for part in pair))

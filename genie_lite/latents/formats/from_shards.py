@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from genie_lite.data.shards.shards import Sample, ShardSet
-from genie_lite.errors import UserError
 from genie_lite.latents.formats.episodes import Episode, Episodes, LeftOut
+from genie_lite.latents.formats.names import fault_of_name, fault_of_split
 
 CAMERA = "observation.images.video"
 UNKNOWN_TASK = "unlabelled video"
@@ -19,23 +19,13 @@ TRAIN = "train"
 
 
 def episodes_of_shards(shards: ShardSet) -> Episodes:
-    """Every shot of the shards.
-
-    Raises:
-        UserError: frames per second that are no whole number, which LeRobot cannot tell.
-    """
-    rate_hz = shards.rate_hz
-    if rate_hz != int(rate_hz):
-        raise UserError(
-            f"{shards.place}: {rate_hz:g} frames per second, LeRobot knows whole numbers only; ingest again with "
-            f"rate_hz={round(rate_hz) or 1}"
-        )
+    """Every shot of the shards; one whose key or split leads elsewhere is left out."""
     height, width = shards.frame_hw
     return Episodes(
         place=shards.place,
-        fps=int(rate_hz),
+        rate_hz=shards.rate_hz,
         robot_type=None,
-        features={CAMERA: video_feature(height, width, int(rate_hz))},
+        features={CAMERA: video_feature(height, width, shards.rate_hz)},
         tasks=(UNKNOWN_TASK,),
         num=sum(shard.samples for shard in shards.shards),
         frames=sum(shard.frames for shard in shards.shards),
@@ -46,7 +36,7 @@ def episodes_of_shards(shards: ShardSet) -> Episodes:
     )
 
 
-def video_feature(height: int, width: int, fps: int) -> dict[str, Any]:
+def video_feature(height: int, width: int, rate_hz: float) -> dict[str, Any]:
     """LeRobot's description of a camera."""
     return {
         "dtype": "video",
@@ -55,7 +45,7 @@ def video_feature(height: int, width: int, fps: int) -> dict[str, Any]:
         "info": {
             "video.height": height,
             "video.width": width,
-            "video.fps": fps,
+            "video.fps": int(rate_hz) if rate_hz.is_integer() else rate_hz,
             "video.channels": 3,
             "video.is_depth_map": False,
             "has_audio": False,
@@ -65,10 +55,14 @@ def video_feature(height: int, width: int, fps: int) -> dict[str, Any]:
 
 def _episodes(shards: ShardSet) -> Iterator[Episode | LeftOut]:
     for shard in sorted(shards.shards, key=lambda shard: shard.split != TRAIN):
-        yield from map(_episode, shards.read(shard))
+        for sample in shards.read(shard):
+            yield _episode(sample, shard.split)
 
 
-def _episode(sample: Sample) -> Episode:
+def _episode(sample: Sample, split: str) -> Episode | LeftOut:
+    fault = fault_of_name(sample.key) or fault_of_split(sample.meta["split"], split)
+    if fault is not None:
+        return LeftOut(sample.meta["source"], fault)
     frames = np.asarray(sample.meta["source_frames"], dtype=np.int64)
     return Episode(
         name=sample.meta["source"],

@@ -13,6 +13,7 @@ import numpy as np
 
 from genie_lite.errors import UserError
 from genie_lite.latents.formats.episodes import Episode, Episodes
+from genie_lite.latents.formats.names import SPLITS
 from genie_lite.latents.formats.rows import Rows
 from genie_lite.latents.table import NO_CODE, Latents
 
@@ -98,11 +99,20 @@ class Join:
             code[at], tokens[at] = rows.code[used], rows.tokens[used]
             embedding[at], dt_s[at] = rows.embedding[used], rows.dt_s[used]
             valid[at], horizon[at] = True, ends[used] - at
-            split = str(rows.split[0])
+            split = self._split(rows, source)
             if rows.action is not None and rows.action.ndim == 2:
                 action = np.full((num, rows.action.shape[1]), np.nan, dtype=np.float32)
                 action[places[places >= 0]] = rows.action[places >= 0]
         return Aligned(code, tokens, embedding, valid, horizon, dt_s, source, camera, split, action)
+
+    def _split(self, rows: Latents, source: str) -> str:
+        split = str(rows.split[0])
+        if split not in SPLITS:
+            raise UserError(
+                f"{self._rows.folder}: {source} is of split {split!r}, expected {' or '.join(SPLITS)}; mend the "
+                "shards and extract again"
+            )
+        return split
 
 
 def _places(frames: np.ndarray, wanted: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ leaves no gap.
 
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ INFO = "meta/info.json"
 EPISODES = "meta/label_episodes.jsonl"
 CHUNK = 1000  # files of a folder, as LeRobot has it
 WIDE = 32  # π0 and SmolVLA pad actions to so many components
+NO_LATENT = "no valid latent action"
 MIN_VALID = 0.5  # share of the frames that must have a latent action where it is the action
 
 
@@ -72,18 +73,24 @@ class Labels:
         folder: finished latents.
         source: shards, or the folder of a LeRobot dataset.
         way: see `columns`.
+        title: see `registry.write`.
 
     Raises:
-        UserError: one of them cannot be read, or they do not belong together.
+        UserError: one of them cannot be read, or they do not belong together; no whole number of frames per second,
+            which is all that LeRobot can tell.
     """
 
-    def __init__(self, folder: Path, source: Source, way: Way) -> None:
-        self.episodes = open_episodes(source)
+    def __init__(self, folder: Path, source: Source, way: Way, title: str | None = None) -> None:
+        self.episodes = open_episodes(source, title)
+        self.fps = whole_fps(
+            self.episodes.rate_hz, self.episodes.place, is_shards=isinstance(source, ShardSet)
+        )
         self.rows = Rows(folder)
         self.join = Join(self.rows, self.episodes)
         mean = self.rows.mean_embedding(self.join.sources)
         self.columns = Columns(way, self.episodes.features, self.rows.width, self.rows.num_tokens, mean)
         self.gathered = Gathered(Totals(self.episodes.frames))
+        self._schema: pa.Schema | None = None  # of the first episode, and so of all
 
     def written(self, store: Store, progress: Progress | None = None) -> Iterator[Labelled]:
         """Every usable episode in order.
@@ -140,7 +147,10 @@ class Labels:
     def _labelled(self, episode: Episode, store: Store) -> Labelled | LeftOut:
         index, first = len(self.gathered.episodes), self.gathered.frames
         aligned = self.join.of(episode)
+        if self.columns.way == "action" and not aligned.valid.any():
+            return LeftOut(episode.name, NO_LATENT)
         try:
+            table = self._table(episode, aligned, index, first)
             pictures = {
                 camera: known
                 if is_complete(known := episode.stats.get(camera))
@@ -150,10 +160,18 @@ class Labels:
             kept = store(index, episode)
         except BadVideo as error:
             return LeftOut(episode.name, error.reason)
-        new = self.columns.values(aligned)
-        table = self.columns.table(episode, new, index, first, self.episodes.fps)
+        except pa.ArrowException as error:
+            return LeftOut(
+                episode.name, f"columns of other types than before: {' '.join(str(error).split())}"
+            )
+        self._schema = table.schema
         stats = {name: known for name, known in pictures.items() if known is not None}
         return Labelled(index, first, episode, aligned, table, stats | self._numbers(table, aligned), kept)
+
+    def _table(self, episode: Episode, aligned: Aligned, index: int, first: int) -> pa.Table:
+        """All columns of an episode, of the types that those before it have."""
+        table = self.columns.table(episode, self.columns.values(aligned), index, first, self.fps)
+        return table if self._schema is None else table.cast(self._schema)
 
     def _numbers(self, table: pa.Table, aligned: Aligned) -> dict[str, Stats]:
         """Statistics of the columns of one episode, which the totals get to know as well."""
@@ -202,10 +220,10 @@ class Labels:
         told = f"{self.rows.folder}: {gathered.valid} of {gathered.frames} frames have a latent action"
         if self.columns.way == "action" and share < MIN_VALID:
             raise UserError(
-                f"{told}, expected half of them or more where it is the action; extract with every=frame"
+                f"{told}, expected half of them or more where it is the action; extract again and leave out --rate"
             )
         if share < MIN_VALID:
-            warnings.warn(f"{told}; for one per frame extract with every=frame", stacklevel=2)
+            warnings.warn(f"{told}; for one per frame extract again and leave out --rate", stacklevel=2)
         if self.columns.way == "action" and self.rows.width > WIDE:
             warnings.warn(
                 f"{self.rows.folder}: the action has {self.rows.width} components; some policies (π0, SmolVLA) take "
@@ -217,9 +235,26 @@ class Labels:
         return name.startswith(f"{LABELS}.") or (name == ACTION and self.columns.way == "action")
 
 
-def open_episodes(source: Source) -> Episodes:
-    """The episodes of shards, or of the folder of a LeRobot dataset."""
-    return episodes_of_shards(source) if isinstance(source, ShardSet) else episodes_of_lerobot(source)
+def open_episodes(source: Source, title: str | None = None) -> Episodes:
+    """The episodes of shards, or of the folder of a LeRobot dataset, under a title of their own if one is given."""
+    found = episodes_of_shards(source) if isinstance(source, ShardSet) else episodes_of_lerobot(source)
+    return replace(found, title=title)
+
+
+def whole_fps(rate_hz: float, place: str, *, is_shards: bool) -> int:
+    """Frames per second as LeRobot has them.
+
+    Raises:
+        UserError: they are no whole number.
+    """
+    if rate_hz == int(rate_hz):
+        return int(rate_hz)
+    advice = (
+        f"extract from the videos again with --rate {round(rate_hz) or 1}"
+        if is_shards
+        else "export as webdataset, lapa or lary"
+    )
+    raise UserError(f"{place}: {rate_hz:g} frames per second, LeRobot knows whole numbers only; {advice}")
 
 
 def _none_of(total: Stats) -> Stats:

@@ -32,13 +32,15 @@ from typing import Any, TextIO
 import numpy as np
 
 from genie_lite.data.video.container import BadVideo
+from genie_lite.data.video.place import Place
 from genie_lite.errors import UserError
-from genie_lite.latents.formats.episodes import Episode, LeftOut
+from genie_lite.latents.formats.episodes import Clip, Episode, Episodes, LeftOut
 from genie_lite.latents.formats.join import Aligned, Join
-from genie_lite.latents.formats.labelled import Progress, Source, open_episodes
+from genie_lite.latents.formats.labelled import NO_LATENT, Progress, Source, open_episodes
+from genie_lite.latents.formats.lerobot_files import made_of
 from genie_lite.latents.formats.pictures import write_pictures
 from genie_lite.latents.formats.rows import Rows
-from genie_lite.latents.formats.target import Target, job_of, unfinished_name
+from genie_lite.latents.formats.target import Target, fingerprint, job_of, unfinished_name
 
 LINES = "lapa.jsonl"
 PICTURE = "img_{:05d}.jpg"
@@ -47,31 +49,38 @@ PROMPT = "<s> You are a helpful assistant. USER: What action should the robot ta
 FIELDS = "[instruction],[vision],delta"  # a loss on the tokens alone
 
 
-def write(folder: Path, source: Source, out: Path, progress: Progress | None = None) -> dict[str, Any]:
+def write(
+    folder: Path, source: Source, out: Path, title: str | None = None, progress: Progress | None = None
+) -> dict[str, Any]:
     """Write lines and pictures; returns the manifest.
 
     Args:
         folder: finished latents.
         source: shards, or the folder of a LeRobot dataset.
-        out: an empty folder, or one in which this was begun before; pictures that are there are kept.
+        out: an empty folder, or one in which this was begun before; pictures of the same frames are kept.
+        title: see `registry.write`.
         progress: called with (episodes done, episodes).
 
     Raises:
         UserError: they do not belong together, the folder holds something else, nothing can be used.
     """
-    episodes, rows = open_episodes(source), Rows(folder)
+    episodes, rows = open_episodes(source, title), Rows(folder)
     join = Join(rows, episodes)
-    target = Target(out, job_of("lapa", folder, episodes.fingerprint))
-    if target.done is not None:
-        return target.done
-    lines = _Lines(out / LINES)
+    with Target(out, job_of("lapa", folder, episodes.fingerprint)) as target:
+        return target.done or _write(target, episodes, join, rows, progress)
+
+
+def _write(
+    target: Target, episodes: Episodes, join: Join, rows: Rows, progress: Progress | None
+) -> dict[str, Any]:
+    lines = _Lines(target.out / LINES)
     left_out: list[LeftOut] = []
     with lines:
         for done, episode in enumerate(episodes.read(), start=1):
             found = (
                 episode
                 if isinstance(episode, LeftOut)
-                else _write_episode(out, episode, join, episodes.tasks)
+                else _write_episode(target, episode, join, episodes.tasks)
             )
             if isinstance(found, LeftOut):
                 left_out.append(found)
@@ -81,7 +90,7 @@ def write(folder: Path, source: Source, out: Path, progress: Progress | None = N
                 progress(done, episodes.num)
         if not lines.num:
             first = f"; the first left out, {left_out[0].name}: {left_out[0].reason}" if left_out else ""
-            raise UserError(f"{folder}: no valid latent action in {episodes.num} episodes{first}")
+            raise UserError(f"{rows.folder}: no valid latent action in {episodes.num} episodes{first}")
     return target.describe(
         {
             "source": episodes.name,
@@ -89,19 +98,19 @@ def write(folder: Path, source: Source, out: Path, progress: Progress | None = N
             "quality": rows.manifest["quality"],
             "lines": lines.num,
             "n_tokens_per_delta": rows.num_tokens,
-            "delta_vocab_size": lines.vocabulary,
+            "delta_vocab_size": rows.codes_per_token,
             "left_out": [{"episode": each.name, "reason": each.reason} for each in left_out],
         }
     )
 
 
 class _Lines:
-    """The file of lines, which appears when it is whole. num: of lines; vocabulary: tokens from 0 on in them."""
+    """The file of lines, which appears when it is whole. num: of lines."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._unfinished = path, unfinished_name(path)
         self._file: TextIO | None = None
-        self.num = self.vocabulary = 0
+        self.num = 0
 
     def __enter__(self) -> "_Lines":
         self._file = self._unfinished.open("w", encoding="utf-8")
@@ -120,28 +129,33 @@ class _Lines:
         assert self._file is not None
         self._file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
         self.num += len(lines)
-        self.vocabulary = max(
-            [self.vocabulary, *(1 + int(token) for line in lines for token in line["delta"])]
-        )
 
 
 def _write_episode(
-    out: Path, episode: Episode, join: Join, tasks: tuple[str, ...]
+    target: Target, episode: Episode, join: Join, tasks: tuple[str, ...]
 ) -> list[dict[str, Any]] | LeftOut:
     """The lines of one episode, once its pictures are there."""
     aligned = join.of(episode)
     if not aligned.valid.any():
-        return LeftOut(episode.name, "no valid latent action")
+        return LeftOut(episode.name, NO_LATENT)
     name = episode.key or episode.name
     starts = np.flatnonzero(aligned.valid)
     used = np.union1d(starts, starts + aligned.horizon[starts])
     try:
-        write_pictures(
-            out / "images" / name, episode.clips[aligned.camera], used.tolist(), PICTURE, LONGEST_PX
-        )
+        _put_pictures(target, name, episode.clips[aligned.camera], used)
     except BadVideo as error:
         return LeftOut(episode.name, error.reason)
     return list(_lines(name, episode, aligned, used, tasks))
+
+
+def _put_pictures(target: Target, name: str, clip: Clip, frames: np.ndarray) -> None:
+    """Write the pictures of an episode, unless those of the same frames are there already."""
+    folder = target.out / "images" / name
+    span = clip.span_s if isinstance(clip, Place) else None
+    made_from = fingerprint(made_of(clip), str(span), frames.astype(np.int64).tobytes())
+    if not target.journal.keeps(folder, made_from):
+        with target.journal.making(folder, made_from):
+            write_pictures(folder, clip, frames.tolist(), PICTURE, LONGEST_PX)
 
 
 def _lines(

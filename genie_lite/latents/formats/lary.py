@@ -1,15 +1,20 @@
 """LARY's layout: a small npz per transition and a CSV per split, which its regression probe reads.
 
     train_la_<dataset>_<n>_genie_lite.csv                                for n frames; val_la_... of the test split
+    train_unlabelled_<dataset>_<n>_genie_lite.csv                        transitions of which no action is known
     <dataset>/stride_<n>/<split>/genie_lite/latent_action_00000000.npz   tokens (1, d) float32, indices (m,) int64
     <dataset>/stride_<n>/<split>/actions/action_00000000.npy             (n, a) float32, from frame k on
     manifest.json                                                        last
 
-Columns are LARY's: dataset, type, perspective, src_img, src_state, tgt_img, tgt_state, action, la_path. It is run
-with `LARY_LA_DIR=OUT DATA_DIR=OUT`; `--dataset` must be one whose number of action components LARY knows, or be added
-to its `get_action_dim`. Only valid transitions are written, those of each length to a CSV of its own, for the probe
-wants one length. Of a robot the action is its own command at each of the n frames; of shards, that of the continuous
-labels which extract was given; transitions without one are written too, with an empty cell.
+Columns are LARY's: dataset, type, perspective, src_img, src_state, tgt_img, tgt_state, action, la_path. Only valid
+transitions are written, those of each length to a table of its own, for the probe wants one length. Of a robot the
+action is its own command at each of the n frames; of shards, that of the continuous labels which extract was given.
+A transition without one is in a table that the probe does not read, for it would open the empty cell as a file.
+
+It is run with `LARY_LA_DIR=OUT DATA_DIR=OUT` and the `<dataset>` of the names of the tables. That must be a name which
+LARY does not list: for those that it does (calvin and others) it looks for the actions in a folder of its own below
+`DATA_DIR`. Of a name that it does not list it expects 7 components of an action: of another number, add the name to
+its `get_action_dim`.
 
 Left out: `src_img` and `tgt_img` name a video and a frame of it instead of files, for the probe only draws them; no
 states. LARY's public scores are of its own footage: those need its images ingested and extracted, not this alone.
@@ -21,6 +26,7 @@ get_latent_action/get_latent_action_img.py.
 import csv
 import io
 import re
+import warnings
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,13 +37,12 @@ import numpy as np
 
 from genie_lite.data.shards.token_shards import npy
 from genie_lite.errors import UserError
-from genie_lite.files import write_bytes
 from genie_lite.latents.formats.columns import numbers
-from genie_lite.latents.formats.episodes import Episode, LeftOut
+from genie_lite.latents.formats.episodes import Episode, Episodes, LeftOut
 from genie_lite.latents.formats.join import Aligned, Join
-from genie_lite.latents.formats.labelled import Progress, Source, open_episodes
+from genie_lite.latents.formats.labelled import NO_LATENT, Progress, Source, open_episodes
 from genie_lite.latents.formats.rows import Rows
-from genie_lite.latents.formats.target import Target, job_of
+from genie_lite.latents.formats.target import Target, fingerprint, job_of
 
 MODEL = "genie_lite"
 COLUMNS = (
@@ -65,35 +70,52 @@ class _Transition:
     action: np.ndarray | None
 
 
-def write(folder: Path, source: Source, out: Path, progress: Progress | None = None) -> dict[str, Any]:
-    """Write arrays and tables; returns the manifest.
+def write(
+    folder: Path, source: Source, out: Path, title: str | None = None, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Write arrays and tables; returns the manifest. Warns where no transition has an action.
 
     Args:
         folder: finished latents.
         source: shards, or the folder of a LeRobot dataset.
         out: an empty folder, or one in which this was begun before.
+        title: see `registry.write`; it becomes `<dataset>`.
         progress: called with (episodes done, episodes).
 
     Raises:
         UserError: they do not belong together, the folder holds something else, nothing can be used.
     """
-    episodes, rows = open_episodes(source), Rows(folder)
+    episodes, rows = open_episodes(source, title), Rows(folder)
     join = Join(rows, episodes)
-    target = Target(out, job_of("lary", folder, episodes.fingerprint))
-    if target.done is not None:
-        return target.done
-    tables = _Tables(out, _safe(episodes.name))
+    job = job_of("lary", folder, fingerprint(episodes.fingerprint, _safe(episodes.name)))
+    with Target(out, job) as target:
+        manifest = target.done or _write(target, episodes, join, rows, progress)
+    if not any(table["with_action"] for table in manifest["tables"]):
+        warnings.warn(
+            f"{out}: no transition has a known action, so there is nothing that LARY's probe can be trained on; give "
+            "continuous labels to extract",
+            stacklevel=3,
+        )
+    return manifest
+
+
+def _write(
+    target: Target, episodes: Episodes, join: Join, rows: Rows, progress: Progress | None
+) -> dict[str, Any]:
+    tables = _Tables(target, _safe(episodes.name))
     left_out: list[LeftOut] = []
     for done, episode in enumerate(episodes.read(), start=1):
-        if isinstance(episode, LeftOut):
-            left_out.append(episode)
+        found = episode if isinstance(episode, LeftOut) else _transitions(episode, join.of(episode))
+        if isinstance(found, LeftOut):
+            left_out.append(found)
         else:
-            for transition in _transitions(episode, join.of(episode)):
+            for transition in found:
                 tables.add(transition)
         if progress is not None:
             progress(done, episodes.num)
     if not tables.lines:
-        raise UserError(f"{folder}: no valid latent action in {episodes.num} episodes; nothing to export")
+        first = f"; the first left out, {left_out[0].name}: {left_out[0].reason}" if left_out else ""
+        raise UserError(f"{rows.folder}: no valid latent action in {episodes.num} episodes{first}")
     return target.describe(
         {
             "source": episodes.name,
@@ -108,8 +130,8 @@ def write(folder: Path, source: Source, out: Path, progress: Progress | None = N
 class _Tables:
     """Lines of every table, whose arrays are on disk as soon as a line is there."""
 
-    def __init__(self, out: Path, dataset: str) -> None:
-        self._out, self._dataset = out, dataset
+    def __init__(self, target: Target, dataset: str) -> None:
+        self._out, self._journal, self._dataset = target.out, target.journal, dataset
         self.lines: dict[tuple[str, int], list[dict[str, Any]]] = defaultdict(list)
 
     def add(self, transition: _Transition) -> None:
@@ -124,10 +146,10 @@ class _Tables:
         latent = home / MODEL / f"latent_action_{len(lines):08d}.npz"
         buffer = io.BytesIO()
         np.savez(buffer, tokens=aligned.embedding[k][None], indices=aligned.tokens[k])
-        _put(self._out / latent, buffer.getvalue())
+        self._put(latent, buffer.getvalue())
         action = home / "actions" / f"action_{len(lines):08d}.npy"
         if transition.action is not None:
-            _put(self._out / action, npy(transition.action))
+            self._put(action, npy(transition.action))
         video = aligned.source
         line = {
             "dataset": self._dataset,
@@ -143,18 +165,36 @@ class _Tables:
         """Write the tables; what each holds."""
         told = []
         for (split, stride), lines in sorted(self.lines.items()):
-            name = f"{split}_la_{self._dataset}_{stride}_{MODEL}.csv"
-            text = io.StringIO()
-            table = csv.writer(text, lineterminator="\n")
-            table.writerow(COLUMNS)
-            table.writerows([line[column] for column in COLUMNS] for line in lines)
-            write_bytes(self._out / name, text.getvalue().encode())
-            known = sum(bool(line["action"]) for line in lines)
-            told.append({"file": name, "stride": stride, "rows": len(lines), "with_action": known})
+            labelled = [line for line in lines if line["action"]]
+            unknown = [line for line in lines if not line["action"]]
+            for kind, chosen in (("la", labelled), ("unlabelled", unknown)):
+                if chosen:
+                    name = f"{split}_{kind}_{self._dataset}_{stride}_{MODEL}.csv"
+                    self._put(Path(name), _csv(chosen))
+                    known = len(chosen) if kind == "la" else 0
+                    told.append({"file": name, "stride": stride, "rows": len(chosen), "with_action": known})
         return told
 
+    def _put(self, name: Path, data: bytes) -> None:
+        path = self._out / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with self._journal.making(path, ""):
+            path.write_bytes(data)
 
-def _transitions(episode: Episode, aligned: Aligned) -> Iterator[_Transition]:
+
+def _csv(lines: list[dict[str, Any]]) -> bytes:
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(COLUMNS)
+    table.writerows([line[column] for column in COLUMNS] for line in lines)
+    return text.getvalue().encode()
+
+
+def _transitions(episode: Episode, aligned: Aligned) -> Iterator[_Transition] | LeftOut:
+    return _each(episode, aligned) if aligned.valid.any() else LeftOut(episode.name, NO_LATENT)
+
+
+def _each(episode: Episode, aligned: Aligned) -> Iterator[_Transition]:
     action = numbers(episode.table["action"]) if "action" in episode.table.column_names else aligned.action
     if action is not None:
         action = action.reshape(len(episode), -1).astype(np.float32)
@@ -168,8 +208,3 @@ def _transitions(episode: Episode, aligned: Aligned) -> Iterator[_Transition]:
 def _safe(name: str) -> str:
     """For a path, and for LARY's names of files, whose parts have an underscore between them."""
     return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-").lower() or "videos"
-
-
-def _put(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)

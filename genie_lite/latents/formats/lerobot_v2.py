@@ -27,8 +27,15 @@ from genie_lite.files import write_bytes, write_json
 from genie_lite.latents.formats.columns import ACTION
 from genie_lite.latents.formats.episodes import Clip, Episode, Episodes, Stats
 from genie_lite.latents.formats.labelled import CHUNK, INFO, MANIFEST, Labels, Progress, Source
-from genie_lite.latents.formats.lerobot_files import finish, put_clip, tasks_of, write_table
-from genie_lite.latents.formats.target import Target, job_of
+from genie_lite.latents.formats.lerobot_files import (
+    finish,
+    made_of,
+    put_clip,
+    put_json,
+    put_table,
+    tasks_of,
+)
+from genie_lite.latents.formats.target import Target, fingerprint, job_of
 
 DATA_PATH = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
 VIDEO_PATH = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
@@ -38,22 +45,36 @@ OF_GROOT = ("mean", "std", "min", "max", "q01", "q99")
 OF_V21 = ("min", "max", "mean", "std", "count")
 
 
-def write(folder: Path, source: Source, out: Path, progress: Progress | None = None) -> dict[str, Any]:
+def write(
+    folder: Path, source: Source, out: Path, title: str | None = None, progress: Progress | None = None
+) -> dict[str, Any]:
     """Write the dataset; returns the label manifest. Arguments and errors as `lerobot_v3.write`."""
-    labels = Labels(folder, source, "action")
-    pictures = [name for name, feature in labels.episodes.features.items() if feature["dtype"] == "image"]
+    labels = Labels(folder, source, "action", title)
+    expect_videos(labels.episodes)
+    job = job_of("lerobot-v2.1", folder, labels.episodes.fingerprint)
+    with Target(out, job, MANIFEST, last=INFO) as target:
+        return target.done or _write(labels, target, progress)
+
+
+def expect_videos(episodes: Episodes) -> None:
+    """Refuse cameras that are no video files.
+
+    Raises:
+        UserError: there is one.
+    """
+    pictures = [name for name, feature in episodes.features.items() if feature["dtype"] == "image"]
     if pictures:
         raise UserError(
-            f"{labels.episodes.place}: feature '{pictures[0]}' holds pictures inside its tables, which v2.1 is not "
+            f"{episodes.place}: feature '{pictures[0]}' holds pictures inside its tables, which v2.1 is not "
             "written with; expected cameras that are videos: export as lerobot-v3-action"
         )
-    target = Target(out, job_of("lerobot-v2.1", folder, labels.episodes.fingerprint), MANIFEST, last=INFO)
-    if target.done is not None:
-        return target.done
-    videos = _Videos(out, labels.episodes.fps)
+
+
+def _write(labels: Labels, target: Target, progress: Progress | None) -> dict[str, Any]:
+    out, videos = target.out, _Videos(target, labels.fps)
     lines, stats = [], []
     for labelled in labels.written(videos.put, progress):
-        write_table(out / _path(DATA_PATH, labelled.index), labelled.table)
+        put_table(out / _path(DATA_PATH, labelled.index), labelled.table, target.journal)
         known = {"episode_index": labelled.index, "tasks": tasks_of(labelled.episode, labels)}
         lines.append(known | {"length": len(labelled.episode)})
         stats.append(labelled.stats)
@@ -67,7 +88,7 @@ def write(folder: Path, source: Source, out: Path, progress: Progress | None = N
     )
     tasks = [{"task_index": index, "task": task} for index, task in enumerate(labels.episodes.tasks)]
     _write_lines(out / "meta/tasks.jsonl", tasks)
-    write_json(out / "meta/stats.json", _of(numbers, OF_GROOT))
+    put_json(out / "meta/stats.json", _of(numbers, OF_GROOT))
     write_json(out / "meta/modality.json", modality(labels.episodes, labels.rows.width))
     return finish(target, labels, _info(labels))
 
@@ -83,7 +104,11 @@ def modality(episodes: Episodes, width: int) -> dict[str, Any]:
         "video": {_short(camera): {"original_key": camera} for camera in episodes.cameras},
         "annotation": {TASK: {"original_key": "task_index"}},
     }
-    kept = {name: part for name, part in (episodes.modality or {}).items() if name in own and part}
+    kept = {
+        name: part
+        for name, part in (episodes.modality or {}).items()
+        if name in own and part and isinstance(part, dict)
+    }
     return own | kept | {"action": {"latent": {"start": 0, "end": width, "original_key": ACTION}}}
 
 
@@ -91,7 +116,7 @@ def _info(labels: Labels) -> dict[str, Any]:
     gathered, episodes = labels.gathered, labels.episodes
     num = len(gathered.episodes)
     features = {
-        name: _with_both(feature, episodes.fps) if feature["dtype"] == "video" else feature
+        name: _with_both(feature, labels.fps) if feature["dtype"] == "video" else feature
         for name, feature in labels.columns.described.items()
     }
     return {
@@ -103,7 +128,7 @@ def _info(labels: Labels) -> dict[str, Any]:
         "total_videos": num * len(episodes.cameras),
         "total_chunks": -(-num // CHUNK),
         "chunks_size": CHUNK,
-        "fps": episodes.fps,
+        "fps": labels.fps,
         "splits": labels.splits(),
         "data_path": DATA_PATH,
         "video_path": VIDEO_PATH,
@@ -114,8 +139,8 @@ def _info(labels: Labels) -> dict[str, Any]:
 class _Videos:
     """One file per episode and camera."""
 
-    def __init__(self, out: Path, fps: int) -> None:
-        self._out, self._fps = out, fps
+    def __init__(self, target: Target, fps: int) -> None:
+        self._out, self._journal, self._fps = target.out, target.journal, fps
 
     def put(self, index: int, episode: Episode) -> None:
         """Write the videos of an episode, or none of them."""
@@ -129,11 +154,13 @@ class _Videos:
             raise
 
     def _put(self, clip: Clip, path: Path, num_frames: int) -> None:
-        if isinstance(clip, Place) and clip.span_s is not None:
-            if not path.is_file():
+        if not isinstance(clip, Place) or clip.span_s is None:
+            put_clip(clip, path, self._journal)
+            return
+        made_from = fingerprint(made_of(clip), f"{clip.span_s} {num_frames} {self._fps}")
+        if not self._journal.keeps(path, made_from):
+            with self._journal.making(path, made_from):
                 write_bytes(path, cut(clip, num_frames, float(self._fps))[0])
-        else:
-            put_clip(clip, path)
 
 
 def _path(pattern: str, index: int, camera: str = "") -> str:
@@ -156,4 +183,6 @@ def _short(camera: str) -> str:
 
 
 def _write_lines(path: Path, lines: list[dict[str, Any]]) -> None:
-    write_bytes(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode())
+    write_bytes(
+        path, "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in lines).encode()
+    )

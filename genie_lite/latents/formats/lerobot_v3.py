@@ -27,7 +27,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from genie_lite.data.video.place import Place
-from genie_lite.files import write_json
 from genie_lite.latents.formats.columns import Way
 from genie_lite.latents.formats.episodes import Episode, Stats
 from genie_lite.latents.formats.labelled import (
@@ -39,7 +38,7 @@ from genie_lite.latents.formats.labelled import (
     Progress,
     Source,
 )
-from genie_lite.latents.formats.lerobot_files import finish, put_clip, tasks_of, write_table
+from genie_lite.latents.formats.lerobot_files import finish, put_clip, put_json, tasks_of, write_table
 from genie_lite.latents.formats.target import Target, job_of, unfinished_name
 
 DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
@@ -49,7 +48,12 @@ DATA_MB, VIDEO_MB = 100, 200
 
 
 def write(
-    folder: Path, source: Source, out: Path, way: Way, progress: Progress | None = None
+    folder: Path,
+    source: Source,
+    out: Path,
+    way: Way,
+    title: str | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Write the dataset; returns the label manifest.
 
@@ -58,24 +62,28 @@ def write(
         source: shards, or the folder of a LeRobot dataset of v2.0, v2.1 or v3.0.
         out: an empty folder, or one in which this was begun before.
         way: the labels beside the action, or in its place.
+        title: see `registry.write`.
         progress: called with (episodes done, episodes).
 
     Raises:
         UserError: they do not belong together, the folder holds something else, nothing can be used.
     """
-    labels = Labels(folder, source, way)
+    labels = Labels(folder, source, way, title)
     name = "lerobot-v3" if way == "beside" else "lerobot-v3-action"
-    target = Target(out, job_of(name, folder, labels.episodes.fingerprint), MANIFEST, last=INFO)
-    if target.done is not None:
-        return target.done
+    job = job_of(name, folder, labels.episodes.fingerprint)
+    with Target(out, job, MANIFEST, last=INFO) as target:
+        return target.done or _write(labels, target, progress)
+
+
+def _write(labels: Labels, target: Target, progress: Progress | None) -> dict[str, Any]:
     rows = []
-    with _DataFiles(out) as data:
-        videos = _Videos(out, labels.episodes.fps)
+    with _DataFiles(target) as data:
+        videos = _Videos(target, labels.fps)
         for labelled in labels.written(videos.put, progress):
             rows.append(
                 _Row(_told(labelled, labels) | data.add(labelled.table) | labelled.kept, labelled.stats)
             )
-    _write_episodes(out, rows, labels)
+    _write_episodes(target.out, rows, labels)
     return finish(target, labels, _info(labels))
 
 
@@ -98,7 +106,7 @@ def _info(labels: Labels) -> dict[str, Any]:
         "chunks_size": CHUNK,
         "data_files_size_in_mb": DATA_MB,
         "video_files_size_in_mb": VIDEO_MB,
-        "fps": episodes.fps,
+        "fps": labels.fps,
         "splits": labels.splits(),
         "data_path": DATA_PATH,
         "video_path": VIDEO_PATH,
@@ -129,7 +137,7 @@ def _write_episodes(out: Path, rows: list[_Row], labels: Labels) -> None:
             columns[f"stats/{name}/{kind}"] = [each[name].get(kind) for each in stats]
     write_table(out / EPISODES_PATH.format(chunk_index=0, file_index=0), pa.table(columns))
     write_table(out / "meta/tasks.parquet", _tasks(labels.episodes.tasks))
-    write_json(out / "meta/stats.json", totals)
+    put_json(out / "meta/stats.json", totals)
 
 
 def _tasks(tasks: Sequence[str]) -> pa.Table:
@@ -155,8 +163,8 @@ def _tasks(tasks: Sequence[str]) -> pa.Table:
 class _DataFiles:
     """Tables of episodes, one row group each, in files of about 100 MB that appear when they are whole."""
 
-    def __init__(self, out: Path) -> None:
-        self._out, self._number, self._bytes = out, 0, 0
+    def __init__(self, target: Target) -> None:
+        self._out, self._journal, self._number, self._bytes = target.out, target.journal, 0, 0
         self._writer: pq.ParquetWriter | None = None
         self._unfinished: Path | None = None
 
@@ -181,7 +189,7 @@ class _DataFiles:
             self._unfinished = unfinished_name(self._path)
             self._unfinished.parent.mkdir(parents=True, exist_ok=True)
             self._writer = pq.ParquetWriter(self._unfinished, table.schema, compression="snappy")
-        self._writer.write_table(table.cast(self._writer.schema), row_group_size=len(table))
+        self._writer.write_table(table, row_group_size=len(table))
         self._bytes += table.nbytes
         return {"data/chunk_index": chunk, "data/file_index": file}
 
@@ -194,15 +202,16 @@ class _DataFiles:
         assert self._writer is not None
         assert self._unfinished is not None
         self._writer.close()
-        os.replace(self._unfinished, self._path)
+        with self._journal.making(self._path, ""):
+            os.replace(self._unfinished, self._path)
         self._writer, self._bytes = None, 0
 
 
 class _Videos:
     """The source's video files, each under a number of its own, and where in them an episode lies."""
 
-    def __init__(self, out: Path, fps: int) -> None:
-        self._out, self._fps = out, fps
+    def __init__(self, target: Target, fps: int) -> None:
+        self._out, self._journal, self._fps = target.out, target.journal, fps
         self._numbers: dict[str, dict[Path | int, int]] = defaultdict(dict)
 
     def put(self, index: int, episode: Episode) -> dict[str, int | float]:
@@ -214,7 +223,7 @@ class _Videos:
             numbers = self._numbers[camera]
             chunk, number = divmod(numbers.setdefault(file, len(numbers)), CHUNK)
             path = self._out / VIDEO_PATH.format(video_key=camera, chunk_index=chunk, file_index=number)
-            put_clip(clip, path)
+            put_clip(clip, path, self._journal)
             begin_s = clip.span_s[0] if isinstance(clip, Place) and clip.span_s else 0.0
             where = {
                 "chunk_index": chunk,

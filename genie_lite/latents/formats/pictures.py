@@ -17,7 +17,7 @@ QUALITY = 90  # libjpeg's
 
 
 def write_pictures(folder: Path, clip: Clip, frames: Collection[int], pattern: str, longest_px: int) -> None:
-    """Write frames of a clip as JPEGs; the folder appears when it is whole, and is kept if it is there.
+    """Write frames of a clip as JPEGs; the folder appears when it is whole, in place of one that is there.
 
     Args:
         folder: to write.
@@ -29,8 +29,6 @@ def write_pictures(folder: Path, clip: Clip, frames: Collection[int], pattern: s
     Raises:
         BadVideo: it cannot be decoded, or has no such frame.
     """
-    if folder.is_dir():
-        return
     unfinished = unfinished_name(folder)
     unfinished.mkdir(parents=True)
     try:
@@ -45,6 +43,7 @@ def write_pictures(folder: Path, clip: Clip, frames: Collection[int], pattern: s
         if num < len(number):
             name = folder if isinstance(clip, bytes) else clip.path
             raise BadVideo(name, f"{num} of {len(number)} frames that have latents are in the video")
+        shutil.rmtree(folder, ignore_errors=True)
         os.replace(unfinished, folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

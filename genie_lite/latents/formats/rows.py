@@ -46,6 +46,11 @@ class Rows:
         """Choices that a code is made of."""
         return self.manifest["num_tokens"]
 
+    @property
+    def codes_per_token(self) -> int:
+        """Values that each of them can have, 0 to this less one."""
+        return self.manifest["codes_per_token"]
+
     def of_source(self, source: str) -> Latents | None:
         """The rows of a video by frame, None where there is none."""
         return self._of("source", source)

@@ -28,7 +28,8 @@ from genie_lite.data.shards.tar import RecordWriter
 from genie_lite.errors import UserError
 from genie_lite.files import sha256_of
 from genie_lite.latents.formats.labelled import Progress, Source
-from genie_lite.latents.formats.target import Target, job_of
+from genie_lite.latents.formats.names import expect_name
+from genie_lite.latents.formats.target import Target, fingerprint, job_of
 from genie_lite.latents.table import Latents, read_manifest, read_part
 
 MEMBERS = ("latent.npz", "latent.json")
@@ -36,13 +37,16 @@ ARRAYS = ("code", "tokens", "embedding", "valid", "frame_index", "timestamp_s", 
 MEASURES = ("recon_psnr_db", "copy_psnr_db")
 
 
-def write(folder: Path, source: Source, out: Path, progress: Progress | None = None) -> dict[str, Any]:
+def write(
+    folder: Path, source: Source, out: Path, title: str | None = None, progress: Progress | None = None
+) -> dict[str, Any]:
     """Write the sidecars; returns the manifest. A tar that is there from before is kept.
 
     Args:
         folder: finished latents.
         source: the shards that they were extracted from.
         out: an empty folder, or one in which this was begun before; not that of the shards.
+        title: not used, for keys say of which video a sample is.
         progress: called with (samples done, samples).
 
     Raises:
@@ -60,13 +64,18 @@ def write(folder: Path, source: Source, out: Path, progress: Progress | None = N
             f"{folder}: no latents of {source.place}/{missing[0]} as it is now ({len(missing)} such shards); run "
             "extract again"
         )
-    target = Target(out, job_of("webdataset", folder, source.fingerprint))
-    if target.done is not None:
-        return target.done
+    with Target(out, job_of("webdataset", folder, source.fingerprint)) as target:
+        return target.done or _write(target, folder, source, progress)
+
+
+def _write(target: Target, folder: Path, source: ShardSet, progress: Progress | None) -> dict[str, Any]:
+    manifest = read_manifest(folder)
+    parts = {part["shard_sha256"]: part for part in manifest["parts"]}
     total, done, entries = sum(shard.samples for shard in source.shards), 0, []
     for shard in source.shards:
-        rows = read_part(folder / parts[shard.sha256]["file"])
-        entries.append(_write_shard(out, shard, rows))
+        part = parts[shard.sha256]
+        made_from = fingerprint(part["sha256"], shard.sha256)
+        entries.append(_write_shard(target, shard, read_part(folder / part["file"]), made_from))
         done += shard.samples
         if progress is not None:
             progress(done, total)
@@ -82,19 +91,22 @@ def write(folder: Path, source: Source, out: Path, progress: Progress | None = N
     )
 
 
-def _write_shard(out: Path, shard: Shard, rows: Latents) -> dict[str, Any]:
+def _write_shard(target: Target, shard: Shard, rows: Latents, made_from: str) -> dict[str, Any]:
     """One tar, and its entry in the manifest."""
     keys, starts, counts = np.unique(rows.key, return_index=True, return_counts=True)
     order = np.argsort(starts)
     if tuple(counts[order].tolist()) != shard.lengths:
         raise UserError(f"{shard.file}: its latents have other frames than its samples; run extract again")
-    path = out / shard.file
-    if not path.is_file():
+    for key in keys:
+        expect_name(str(key), f"{shard.file}: sample")  # whoever unpacks the tar takes it for a path
+    path = target.out / shard.file
+    if not target.journal.keeps(path, made_from):
         writer = RecordWriter(path)
         try:
-            for key, start, count in zip(keys[order], starts[order], counts[order], strict=True):
-                writer.add(str(key), _members(rows.select(np.arange(start, start + count))))
-            writer.close()
+            with target.journal.making(path, made_from):
+                for key, start, count in zip(keys[order], starts[order], counts[order], strict=True):
+                    writer.add(str(key), _members(rows.select(np.arange(start, start + count))))
+                writer.close()
         finally:
             writer.drop()
     return {

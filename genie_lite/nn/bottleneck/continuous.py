@@ -31,6 +31,12 @@ class Menu(VectorQuantize):
     def __init__(self, num: int, width: int) -> None:
         super().__init__(dim=width, codebook_size=num, decay=0.99, commitment_weight=0.0)
         self.num = num
+        # The library counts one row for each centre before there are any, and for a hundred steps or so, until those
+        # are forgotten, none would start anew. With none counted, the first batch sets them: a centre that gets far
+        # more than its share becomes the mean of its rows, and all others start at rows.
+        book: Any = self._codebook
+        book.cluster_size.zero_()
+        book.embed_avg.zero_()
 
     def nearest(self, rows: Float[Tensor, "*rows d"]) -> Int[Tensor, "*rows 1"]:
         """The nearest centre of every row; in training, centres learn from the rows."""
