@@ -160,7 +160,9 @@ class Recipe(Config):
     @model_validator(mode="after")
     def _the_same_labels_are_compared(self) -> "Recipe":
         shown, given = self.lam.labels, self.adapt
-        if shown is None or shown.episodes is not None or given.labels_episodes is not None:
+        if shown is None or not self.lam.uses_labels:
+            return self
+        if shown.episodes is not None or given.labels_episodes is not None:
             return self
         if shown.budget > given.labels_budget:
             warnings.warn(

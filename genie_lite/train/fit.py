@@ -116,11 +116,11 @@ def check_labels(config: StageConfig, labels: Sequence[Labels] | Mapping[str, La
         raise UserError(
             "lam.labels: is set, but there are no labels; name them (labels.source), or set lam.labels to null"
         )
-    fewest = min(len(each.episodes) for each in given)
+    fewest = min(len(each.episodes) for each in given if len(each))
     if config.labels.episodes is not None and config.labels.episodes > fewest:
         raise UserError(
             f"lam.labels.episodes: found {config.labels.episodes}, expected at most {fewest}, the labelled episodes "
-            "that there are"
+            "that a robot has"
         )
 
 
