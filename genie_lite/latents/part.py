@@ -1,14 +1,12 @@
 """One part of the latents, from one shard: what a model measured of each shot, beside what is known of its frames."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import UInt8
 
 from genie_lite.data.labels import Labels, fingerprint
@@ -88,17 +86,6 @@ class Task:
 def part_name(shard: Shard) -> str:
     """File name of the part that describes a shard."""
     return f"{Path(shard.file).stem}.parquet"
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Sums depend on how they are shared out: on one thread, a part is the same however many processes work."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _reader(

@@ -30,8 +30,9 @@ from genie_lite.config import parse
 from genie_lite.data.shards.index import Shard
 from genie_lite.data.shards.shards import ShardDamage
 from genie_lite.errors import UserError
-from genie_lite.latents.part import Task, one_thread
+from genie_lite.latents.part import Task
 from genie_lite.models.lam import LAMConfig, LatentActionModel
+from genie_lite.threads import one_thread
 
 DYING_S = 5.0  # from the end of the connection to the end of the process
 

@@ -10,6 +10,7 @@ trained on, and with a README.md. Weights are safetensors; nothing is unpickled,
 their manifest are refused wherever they come from.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -35,7 +36,9 @@ NOT_THERE = (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError
 ModelT = TypeVar("ModelT", bound="HubModel")
 
 
-class HubModel(PyTorchModelHubMixin, library_name="genie_lite", license="apache-2.0", tags=["world-model"]):
+class HubModel(
+    PyTorchModelHubMixin, ABC, library_name="genie_lite", license="apache-2.0", tags=["world-model"]
+):
     """A model of one stage that can be had by name; see the top of this file."""
 
     stage: ClassVar[str]
@@ -43,9 +46,9 @@ class HubModel(PyTorchModelHubMixin, library_name="genie_lite", license="apache-
     verdict: Mapping[str, Any] | None = None  # of `genie-lite inspect`, where it was inspected
 
     @classmethod
+    @abstractmethod
     def from_artifact(cls: type[ModelT], artifact: Artifact) -> ModelT:
         """The model of a finished stage, in evaluation mode."""
-        raise NotImplementedError
 
     @classmethod
     def from_pretrained(

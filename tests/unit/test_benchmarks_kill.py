@@ -24,7 +24,8 @@ for number in range(10):
         with open(path, "w") as file:
             file.write(str(number) + (ending if number == 9 and out.endswith("killed") else ""))
 manifest = {"format": 2, "lam": {}, "shards": {}, "window": {"frames": 2}, "num_codes": 8, "num_tokens": 1}
-manifest |= {"counts": {"rows": 40, "transitions": 30}, "quality": {}, "parts": [{"file": str(number)} for number in range(10)]}
+manifest |= {"counts": {"rows": 40, "transitions": 30}, "quality": {}}
+manifest["parts"] = [{"file": str(number)} for number in range(10)]
 with open(os.path.join(out, "manifest.json"), "w") as file:
     json.dump(manifest, file)
 """

@@ -5,8 +5,7 @@ Torch and timm are imported when a model is made: naming a classifier in a recip
 Source: the frozen model and its options are those of `nn.features`, which this layer may not import.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +16,7 @@ from pydantic import Field
 
 from genie_lite.config import Config
 from genie_lite.errors import UserError
+from genie_lite.threads import one_thread
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -48,7 +48,7 @@ class VisionConfig(Config):
 
 
 class Vision:
-    """A frozen image model, on the CPU and on one thread: see `_on_one_thread`."""
+    """A frozen image model, on the CPU and on one thread: see `threads.one_thread`."""
 
     def __init__(self, config: VisionConfig, network: "nn.Module") -> None:
         import torch
@@ -97,7 +97,7 @@ class Vision:
         import torch.nn.functional as F
 
         looked_at = frames[evenly(len(frames), self.config.num_frames)]
-        with _on_one_thread(), torch.inference_mode():
+        with one_thread(), torch.inference_mode():
             pixels = rearrange(torch.from_numpy(looked_at), "t h w c -> t c h w").float() / 255
             images = F.interpolate(pixels, self.config.image_hw, mode="bilinear", antialias=True)
             mean, std = (torch.tensor(each)[:, None, None] for each in (self.config.mean, self.config.std))
@@ -108,22 +108,6 @@ class Vision:
 def evenly(num_frames: int, num: int) -> list[int]:
     """The middles of `num` equal parts of a clip; a short clip has frames that stand for several parts."""
     return [(2 * part + 1) * num_frames // (2 * num) for part in range(num)]
-
-
-@contextmanager
-def _on_one_thread() -> Iterator[None]:
-    """Several threads would add in another order: on one, a clip has the same score in every process.
-
-    And where many processes score clips, threads of each would only take the cores from the others.
-    """
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _origin(weights: Path | None) -> dict[str, Any]:
