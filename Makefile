@@ -29,7 +29,7 @@ setup: $(ENVIRONMENT) $(ENGINE) ## make the environment in .venv and the game en
 demo: setup ## record a game, train everything, write the report (about 17 minutes on 2 CPU cores)
 	$(BIN)/genie-lite run recipes/maze/demo.yaml
 
-test: setup ## all tests (10 minutes on 2 CPU cores)
+test: setup ## all tests (11 minutes on 2 CPU cores)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 check: $(ENVIRONMENT) ## style and types
