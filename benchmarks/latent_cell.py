@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from genie_lite.adapt.policy import PolicyFn, load_policy, policy_fn, random_fn
 from genie_lite.config import change, dump
 from genie_lite.data.labels import fingerprint
 from genie_lite.data.loading.loader import validation_clips
-from genie_lite.data.shards.shards import Sample, ShardSet
+from genie_lite.data.shards.shards import ShardSet
 from genie_lite.envs.games import game_of
 from genie_lite.errors import UserError
 from genie_lite.evals.control import score_control
@@ -142,7 +141,9 @@ class _Made:
         """Scores of readers of codes and embeddings, of guessing, and of the network with all labels."""
         labels, device = self.shared.labels, self.shared.device
         with self.watch.part("probe"):
-            shots = {split: list(self._spread(split)) for split in ("train", "test")}
+            shots = {
+                split: list(self.shards.spread(split, self.shared.plan.shots)) for split in ("train", "test")
+            }
             other = with_random_weights(lam, shots["train"][:CALIBRATION_SHOTS], self.recipe.seed, device)
             trained, untrained = (
                 Split(
@@ -238,10 +239,6 @@ class _Made:
             )
             draws = recipe.evaluate.control_draws
             return score_control(world, continued, t=CONTROL_T, num_draws=draws, seed=recipe.seed).tree()
-
-    def _spread(self, split: str) -> Iterator[Sample]:
-        every = -(-self.shards.num_samples(split) // self.shared.plan.shots) or 1
-        return islice(self.shards.samples(split), 0, None, every)
 
 
 def _made_from(shared: Shared, recipe: Recipe, shards: ShardSet) -> dict[str, Any]:

@@ -7,7 +7,7 @@
 What cannot be measured is left out, and a sentence says why.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
 from itertools import chain, islice
@@ -24,7 +24,7 @@ from genie_lite.adapt.policy import PolicyFn, fixed_fn, load_policy, policy_fn, 
 from genie_lite.adapt.setting import Setting
 from genie_lite.data.labels import Labels, join
 from genie_lite.data.loading.loader import validation_clips
-from genie_lite.data.shards.shards import Sample, ShardSet
+from genie_lite.data.shards.shards import ShardSet
 from genie_lite.envs.games import game_of
 from genie_lite.errors import UserError
 from genie_lite.evals.codes import agreement
@@ -57,7 +57,7 @@ ROBOT_ARMS = {
 CONTROL_T = 4
 # At least, of worlds that are measured: one per code of most alphabets, and enough for a CPU.
 STREAMS_TOGETHER = 8
-PROBE_SHOTS = 128  # shots of a split that the probe reads
+PROBE_SHOTS = 128  # at most, of a split, that the probe reads: it learns from thousands of transitions
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,7 @@ def measure_world(recipe: Recipe, shards: ShardSet, device: str, progress: Progr
         UserError: a stage is not finished, or no held-out shot is long enough.
     """
     section = recipe.evaluate
-    together = max(STREAMS_TOGETHER, recipe.sampling.micro_batch)
-    world = load_world(recipe, device, recipe.sampling.model_copy(update={"micro_batch": together}))
+    world = load_world_to_measure(recipe, device)
     num_frames = section.prompt_frames + section.horizon
     clips = [
         clip.to(device)
@@ -117,6 +116,12 @@ def measure_world(recipe: Recipe, shards: ShardSet, device: str, progress: Progr
     return sections
 
 
+def load_world_to_measure(recipe: Recipe, device: str) -> World:
+    """The world of a run, of which more streams are computed together than the recipe asks for, to be done sooner."""
+    together = max(STREAMS_TOGETHER, recipe.sampling.micro_batch)
+    return load_world(recipe, device, recipe.sampling.model_copy(update={"micro_batch": together}))
+
+
 def load_world(
     recipe: Recipe,
     device: str,
@@ -145,14 +150,20 @@ def measure_codes(
     """
     lam = load_lam(recipe.folder / "lam").to(device)
     train, test = (
-        label_transitions(lam, _spread(shards, split), labels, device) for split in ("train", "test")
+        label_transitions(lam, shards.spread(split, PROBE_SHOTS), labels, device)
+        for split in ("train", "test")
     )
     if not len(train) or not len(test):
         return Findings(left_out=["The probe is left out: no held-out transition has a label."])
-    other = with_random_weights(lam, islice(_spread(shards, "train"), CALIBRATION_SHOTS), recipe.seed, device)
+    other = with_random_weights(
+        lam, islice(shards.spread("train", PROBE_SHOTS), CALIBRATION_SHOTS), recipe.seed, device
+    )
     trained = Split(train, test)
     untrained = Split(
-        *(label_transitions(other, _spread(shards, split), labels, device) for split in ("train", "test"))
+        *(
+            label_transitions(other, shards.spread(split, PROBE_SHOTS), labels, device)
+            for split in ("train", "test")
+        )
     )
     if labels.kind == "continuous":
         held_out = read_adapted(recipe.folder / "adapt").held_out()
@@ -221,12 +232,6 @@ class Player:
             moved = np.concatenate([self._seen[:, 1:], frames[:, None]], axis=1)
             self._seen = np.where(fresh[:, None, None, None, None], first, moved)
         return self._choose(self._seen, self._generator)
-
-
-def _spread(shards: ShardSet, split: str) -> Iterator[Sample]:
-    """At most PROBE_SHOTS shots of a split, evenly spaced: a probe learns from thousands of transitions."""
-    every = -(-shards.num_samples(split) // PROBE_SHOTS) or 1
-    return islice(shards.samples(split), 0, None, every)
 
 
 def _supervised(

@@ -22,15 +22,15 @@ from genie_lite.data.cutting.segment import IngestConfig
 from genie_lite.data.ingest.ingest import ingest
 from genie_lite.data.ingest.manifest import read_rows
 from genie_lite.data.ingest.workers import POOL, Workers
-from genie_lite.data.labels import Labels, join_labels, read_labels
+from genie_lite.data.labels import Labels, join_labels
 from genie_lite.data.shards.index import INDEX_FILE, MANIFEST_FILE
 from genie_lite.data.shards.shards import ShardSet
 from genie_lite.data.shards.transport import path_of
 from genie_lite.data.sources import lerobot
 from genie_lite.data.sources.find import find_sources, robots_among
-from genie_lite.data.sources.robot_labels import LABELS_FILE, robot_labels
+from genie_lite.data.sources.robot_labels import robot_labels
 from genie_lite.errors import UserError
-from genie_lite.folder import frames_of, labels_at, recipe_of
+from genie_lite.folder import frames_of, labels_at, labels_beside, recipe_of
 from genie_lite.latents.extract import extract
 from genie_lite.latents.formats.registry import check as check_format
 from genie_lite.latents.formats.registry import write as write_format
@@ -241,5 +241,4 @@ def _labels_along(wanted: Wanted, shards: ShardSet) -> Labels | None:
             return None
         found = find_sources([wanted.robot], [], 0.0, camera=wanted.camera)
         return join_labels(robot_labels([wanted.robot], found, wanted.camera))
-    beside = shards.folder / LABELS_FILE
-    return read_labels(beside) if shards.remote is None and beside.is_file() else None
+    return labels_beside(shards)

@@ -315,6 +315,12 @@ def labels_at(path: Path) -> Labels:
     return read_labels(path / LABELS_FILE if path.is_dir() else path)
 
 
+def labels_beside(shards: ShardSet) -> Labels | None:
+    """Labels that lie in a folder of shards, as ingest puts a robot's; None where there are none, or behind a URL."""
+    path = shards.folder / LABELS_FILE
+    return read_labels(path) if shards.remote is None and path.is_file() else None
+
+
 def change_since_adapt(recipe: Recipe, labels: Labels) -> str | None:
     """What has changed since the policies of a run were made; None if nothing has, or there are none."""
     folder = recipe.folder / "adapt"

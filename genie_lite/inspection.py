@@ -14,20 +14,18 @@ import torch
 
 from genie_lite import evaluation
 from genie_lite.artifact import is_finished, read_artifact
-from genie_lite.data.labels import Labels, fingerprint, read_labels
+from genie_lite.data.labels import Labels, fingerprint
 from genie_lite.data.loading.loader import validation_clips
 from genie_lite.data.shards.shards import ShardSet
-from genie_lite.data.sources.robot_labels import LABELS_FILE
 from genie_lite.errors import UserError
 from genie_lite.files import write_json
-from genie_lite.folder import has_labels, labels_at, labels_of, recipe_of, shards_of
+from genie_lite.folder import has_labels, labels_at, labels_beside, labels_of, recipe_of, shards_of
 from genie_lite.inspect.config import InspectConfig
 from genie_lite.inspect.inspect import frames_apart, inspect_lam
 from genie_lite.inspect.page import write_page
 from genie_lite.inspect.pictures import Pictures, paint
 from genie_lite.models.hub import VERDICT_FILE, VERDICT_FOLDER
 from genie_lite.models.lam import LatentActionModel, load_lam
-from genie_lite.models.world import World
 from genie_lite.progress import bar, bars, say
 from genie_lite.recipe import Recipe
 
@@ -75,7 +73,7 @@ def inspect_run(
         return _told(tree, out)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     lam = load_lam(run / "lam").to(device)
-    world = _world(recipe, device) if _has_world(run) else None
+    world = evaluation.load_world_to_measure(recipe, device) if _has_world(run) else None
     with bars() as show:
         found = inspect_lam(lam, shards, known, options, world=world, progress=show)
     with bar("pictures") as show:
@@ -96,18 +94,12 @@ def _has_world(run: Path) -> bool:
     return is_finished(run / "tokenizer") and is_finished(run / "dynamics")
 
 
-def _world(recipe: Recipe, device: str) -> World:
-    together = max(evaluation.STREAMS_TOGETHER, recipe.sampling.micro_batch)
-    return evaluation.load_world(recipe, device, recipe.sampling.model_copy(update={"micro_batch": together}))
-
-
 def _labels(recipe: Recipe, shards: ShardSet, given: Path | None, *, is_own: bool) -> Labels | None:
     if given is not None:
         return labels_at(given)
     if is_own and has_labels(recipe):
         return labels_of(recipe)
-    beside = shards.folder / LABELS_FILE
-    return read_labels(beside) if shards.remote is None and beside.is_file() else None
+    return labels_beside(shards)
 
 
 def _finished(out: Path, origin: dict[str, Any]) -> dict[str, Any] | None:

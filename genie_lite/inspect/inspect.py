@@ -19,7 +19,7 @@ from genie_lite.adapt.setting import Setting
 from genie_lite.data.labels import Labels
 from genie_lite.data.loading.clip import Clip
 from genie_lite.data.loading.loader import validation_clips
-from genie_lite.data.shards.shards import Sample, ShardSet
+from genie_lite.data.shards.shards import ShardSet
 from genie_lite.errors import UserError
 from genie_lite.evals.tree import to_tree
 from genie_lite.evals.untrained import CALIBRATION_SHOTS, with_random_weights
@@ -123,7 +123,7 @@ class _Work:
         clips = self._clips()
         held_out = HeldOut.of(clips)
         device = lam.place.device
-        calibration = islice(_spread(self.shards, "train", options.shots), CALIBRATION_SHOTS)
+        calibration = islice(self.shards.spread("train", options.shots), CALIBRATION_SHOTS)
         other = with_random_weights(lam, calibration, options.seed, device)
         footage = self._footage(labels)
         self.progress("codes", step["codes"], len(stages))
@@ -173,7 +173,7 @@ class _Work:
     def _footage(self, labels: Labels | None) -> Footage:
         """Shots of the test split, and of the training split if readers are to learn."""
         splits = ("train", "test") if labels is not None else ("test",)
-        shots = chain.from_iterable(_spread(self.shards, split, self.options.shots) for split in splits)
+        shots = chain.from_iterable(self.shards.spread(split, self.options.shots) for split in splits)
         return load_footage(shots)
 
     def _control(self, world: World | None, clips: list[Clip]) -> Iterator[tuple[str, Measure]]:
@@ -203,12 +203,6 @@ class _Work:
 def frames_apart(lam: LatentActionModel, shards: ShardSet) -> int:
     """Frames of the shards from one frame of a pair to the other: 1, or the middle of what the model was trained on."""
     return horizon_of(lam, shards.rate_hz).frames
-
-
-def _spread(shards: ShardSet, split: str, most: int) -> Iterator[Sample]:
-    """At most so many shots of a split, evenly spaced."""
-    every = -(-shards.num_samples(split) // most) or 1
-    return islice(shards.samples(split), 0, None, every)
 
 
 def _by_frequency(code: np.ndarray, num_codes: int) -> list[int]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 from jaxtyping import UInt8
@@ -30,7 +29,7 @@ class Backgrounds:
         Raises:
             UserError: it holds too few sources to have some for either split, or a damaged clip.
         """
-        found = {split: _spread(shards, split) for split in ("train", "test")}
+        found = {split: list(shards.spread(split, MOST_CLIPS)) for split in ("train", "test")}
         if not all(found.values()):
             found = _shared_out([*found["train"], *found["test"]], shards.place)
         return cls({split: _liveliest(clips) for split, clips in found.items()}, shards.rate_hz)
@@ -39,11 +38,6 @@ class Backgrounds:
         """One of the clips of a split; any split but test is taken for train."""
         clips = self.clips["test" if split == "test" else "train"]
         return clips[int(np.random.default_rng(seed).integers(len(clips)))].frames()
-
-
-def _spread(shards: ShardSet, split: str) -> list[Sample]:
-    every = -(-shards.num_samples(split) // MOST_CLIPS) or 1
-    return list(islice(shards.samples(split), 0, None, every))
 
 
 def _shared_out(clips: Sequence[Sample], place: str) -> dict[str, list[Sample]]:

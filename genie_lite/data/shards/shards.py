@@ -22,6 +22,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedReader
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -231,6 +232,11 @@ class ShardSet:
         """All samples of a split in the order of writing; one shard at a time is in memory. Raises as `read`."""
         for shard in self.of(split):
             yield from self.read(shard)
+
+    def spread(self, split: str, most: int) -> Iterator[Sample]:
+        """At most `most` samples of a split, evenly spaced. Raises as `read`."""
+        every = -(-self.num_samples(split) // most) or 1
+        return islice(self.samples(split), 0, None, every)
 
     def read(self, shard: Shard) -> list[Sample]:
         """The samples of one shard of video.
