@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test check bench
+.PHONY: help setup demo test check bench browser
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -29,8 +29,14 @@ setup: $(ENVIRONMENT) $(ENGINE) ## make the environment in .venv and the game en
 demo: setup ## record a game, train everything, write the report (about 17 minutes on 2 CPU cores)
 	$(BIN)/genie-lite run recipes/maze/demo.yaml
 
-test: setup ## all tests (11 minutes on 2 CPU cores)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
+test: setup browser ## all tests (11 minutes on 2 CPU cores)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+
+browser: # for the tests of the page: any Chromium will do, named by CHROMIUM if it is called otherwise
+	@command -v "$${CHROMIUM:-chromium}" >/dev/null \
+	|| { command -v apt-get >/dev/null || { echo "no Chromium found; install it, or name one: make test CHROMIUM=/path" >&2; exit 2; }; \
+	sudo=$$(test "$$(id -u)" = 0 || echo sudo); $$sudo apt-get update -qq; \
+	DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends chromium; }
 
 check: $(ENVIRONMENT) ## style and types
 	$(BIN)/ruff check .

@@ -255,7 +255,7 @@ def extract(
         bool | None,
         typer.Option("--cuts/--no-cuts", help="Whether cuts end a shot; not looked for in robots' episodes."),
     ] = None,
-    engine: Annotated[EngineName, typer.Option(help="Who reads the videos.")] = EngineName.pool,
+    engine: Annotated[EngineName, typer.Option(help="Who reads the videos and encodes.")] = EngineName.pool,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes that read videos, and that encode.")
     ] = None,
@@ -329,6 +329,29 @@ def adapt(
 
 
 @app.command()
+def reward(
+    run: Run,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="SRC", help="With rewards or ends: labels.parquet, its folder, or a LeRobot dataset."
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Learn from labelled episodes when the world rewards and ends, for acting in it with Gymnasium."""
+    from dataclasses import asdict
+
+    from genie_lite.folder import labels_at
+    from genie_lite.progress import bars
+    from genie_lite.rl.fit import fit_reward
+
+    with _stdout_is_for_results(), bars() as show:
+        _, score = fit_reward(run, None if labels is None else labels_at(labels), progress=show)
+    _tell(asdict(score), as_json)
+
+
+@app.command()
 def evaluate(run: Run, as_json: Json = False) -> None:
     """Measure a run on held-out episodes and levels; writes evaluate.json into the run."""
     from genie_lite import pipeline
@@ -395,6 +418,50 @@ def rollout(
             replay_file=replay_file,
         )
     _tell(summary, as_json)
+
+
+@app.command()
+def play(
+    run: Run,
+    host: Annotated[
+        str, typer.Option(help="Address to listen at; with the default, only this machine reaches it.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option("--allow-host", metavar="NAME", help="A name that the server is reached by, too."),
+    ] = None,
+    sessions: Annotated[int, typer.Option(min=1, help="How many can play at once.")] = 16,
+    idle_s: Annotated[
+        float, typer.Option("--idle-s", min=1, help="Seconds after which a game that nobody plays is ended.")
+    ] = 900.0,
+    open_browser: Annotated[bool, typer.Option("--open", help="Show the page in the browser.")] = False,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Let torch.compile make it faster, after half a minute.")
+    ] = False,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the CPU.")] = None,
+    refinements: Annotated[
+        int | None, typer.Option("--k", min=1, max=25, help="Passes per frame instead of the recipe's.")
+    ] = None,
+) -> None:
+    """Play the world in the browser, alone or with others."""
+    from genie_lite import pipeline
+    from genie_lite.folder import recipe_of
+    from genie_lite.play.config import PlayConfig
+    from genie_lite.play.serve import serve
+
+    sampling = pipeline.prepare_play(recipe_of(run), threads, refinements)
+    config = PlayConfig(sessions=sessions, idle_s=idle_s, hosts=tuple(allow or ()))
+    serve(
+        run,
+        host,
+        port,
+        open_browser=open_browser,
+        config=config,
+        sampling=sampling,
+        compiled=compiled,
+        say=typer.echo,
+    )
 
 
 @app.command()

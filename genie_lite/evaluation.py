@@ -1,7 +1,7 @@
 """Everything that is measured of a run, put together: the measurements are in `evals`, the rivals in `adapt`.
 
     held-out clips   ─▶ tokenizer, lam, rollout, control, pictures
-    labels           ─▶ probe, code × action
+    labels           ─▶ probe, code × action, how well the world is driven by true actions
     unseen levels    ─▶ policy, one success rate per arm
 
 What cannot be measured is left out, and a sentence says why.
@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from genie_lite.adapt.adapt import arm_folder, read_adapted
 from genie_lite.adapt.ceiling import read_supervised
@@ -23,12 +24,13 @@ from genie_lite.adapt.footage import load_footage
 from genie_lite.adapt.policy import PolicyFn, fixed_fn, load_policy, policy_fn, random_fn
 from genie_lite.adapt.setting import Setting
 from genie_lite.data.labels import Labels, join
-from genie_lite.data.loading.loader import validation_clips
+from genie_lite.data.loading.loader import Clip, validation_clips
 from genie_lite.data.shards.shards import ShardSet
 from genie_lite.envs.games import game_of
 from genie_lite.errors import UserError
 from genie_lite.evals.codes import agreement
 from genie_lite.evals.control import score_control
+from genie_lite.evals.driven import ToCodes, known_actions, score_drive, score_map
 from genie_lite.evals.gallery import paint, write_gallery
 from genie_lite.evals.probe import ProbeScore, Split, probe_continuous, probe_discrete
 from genie_lite.evals.reconstruction import score_lam, score_tokenizer
@@ -57,6 +59,7 @@ ROBOT_ARMS = {
 CONTROL_T = 4
 # At least, of worlds that are measured: one per code of most alphabets, and enough for a CPU.
 STREAMS_TOGETHER = 8
+DRIVE_CLIPS, DRIVE_T = 32, 8  # at most: each is rolled out three times
 PROBE_SHOTS = 128  # at most, of a split, that the probe reads: it learns from thousands of transitions
 
 
@@ -68,27 +71,44 @@ class Findings:
     left_out: list[str] = field(default_factory=list)
 
 
-def measure_world(recipe: Recipe, shards: ShardSet, device: str, progress: Progress) -> dict[str, Any]:
+def measure_world(
+    recipe: Recipe, shards: ShardSet, device: str, progress: Progress, labels: Labels | None = None
+) -> Findings:
     """Score tokenizer, latent action model and rollouts on held-out clips, and paint the pictures.
+
+    Args:
+        recipe: of the run.
+        shards: of the run.
+        device: where to compute.
+        progress: called with (what, done, total).
+        labels: of test sources, which a world of true actions is led by; any other is led by inferred codes.
 
     Raises:
         UserError: a stage is not finished, or no held-out shot is long enough.
     """
     section = recipe.evaluate
     world = load_world_to_measure(recipe, device)
-    num_frames = section.prompt_frames + section.horizon
-    clips = [
-        clip.to(device)
-        for clip in validation_clips(shards, "test", num_frames, section.clips, batch=section.batch)
-    ]
+    clips = _held_out_clips(recipe, shards, section.clips, device)
     progress("tokenizer and lam", 0, 4)
     sections = {
         "tokenizer": score_tokenizer(world.tokenizer, clips).tree(),
         "lam": score_lam(world.lam, clips, recipe.seed).tree(),
     }
     progress("rollouts", 1, 4)
+    codes = None
+    if world.actions:
+        clips, codes = known_actions(clips, labels, _as_they_are) if labels is not None else ([], [])
+        if not clips:
+            return Findings(
+                sections, ["The world is led by true actions, and no held-out clip has them all."]
+            )
     continuations = continue_clips(
-        world, clips, prompt_frames=section.prompt_frames, horizon=section.horizon, seed=recipe.seed
+        world,
+        clips,
+        prompt_frames=section.prompt_frames,
+        horizon=section.horizon,
+        seed=recipe.seed,
+        codes=codes,
     )
     horizons = [t for t in HORIZONS if t <= section.horizon]
     sections["rollout"] = score_rollout(world, continuations, horizons).tree()
@@ -110,10 +130,79 @@ def measure_world(recipe: Recipe, shards: ShardSet, device: str, progress: Progr
         prompt_frames=section.prompt_frames,
         num_frames=section.horizon,
         seed=recipe.seed,
+        codes=codes,
     )
     write_gallery(gallery, recipe.folder / "panels")
     progress("pictures", 4, 4)
-    return sections
+    return Findings(sections)
+
+
+def measure_drive(
+    recipe: Recipe,
+    shards: ShardSet,
+    labels: Labels,
+    codes_of: ToCodes | None,
+    device: str,
+    progress: Progress,
+) -> Findings:
+    """Let the world follow the true actions of held-out clips.
+
+    Args:
+        recipe: of the run.
+        shards: of the run.
+        labels: of test sources.
+        codes_of: how actions become codes; None where nothing tells.
+        device: where to compute.
+        progress: called with (what, done, total).
+    """
+    if codes_of is None:
+        return Findings(
+            left_out=["The world is not driven by true actions: nothing says which code each is."]
+        )
+    section, world = recipe.evaluate, load_world_to_measure(recipe, device)
+    held_out = _held_out_clips(recipe, shards, min(section.clips, DRIVE_CLIPS), device, DRIVE_T)
+    clips, codes = known_actions(held_out, labels, codes_of)
+    if not clips:
+        return Findings(left_out=["The world is not driven by true actions: no held-out clip has them all."])
+    progress("driven by actions", 0, 2)
+    horizon = min(section.horizon, DRIVE_T)
+    continued = partial(
+        continue_clips,
+        world,
+        clips,
+        prompt_frames=section.prompt_frames,
+        horizon=horizon,
+        seed=recipe.seed,
+    )
+    score = score_drive(
+        world,
+        continued(codes=codes),
+        None if world.actions else continued(),
+        [t for t in HORIZONS if t <= horizon],
+        recipe.seed,
+    )
+    progress("driven by actions", 1, 2)
+    tree = score.tree()
+    if not world.actions:
+        test = label_transitions(world.lam, shards.spread("test", PROBE_SHOTS), labels, device)
+        tree |= {"map": to_tree(score_map(test, codes_of, world.num_codes))}
+    progress("driven by actions", 2, 2)
+    return Findings({"drive": tree})
+
+
+def _held_out_clips(
+    recipe: Recipe, shards: ShardSet, num: int, device: str, most: int | None = None
+) -> list[Clip]:
+    """Held-out clips of prompt and horizon, which may be cut short."""
+    section = recipe.evaluate
+    num_frames = section.prompt_frames + min(section.horizon, most or section.horizon)
+    clips = validation_clips(shards, "test", num_frames, num, batch=section.batch)
+    return [clip.to(device) for clip in clips]
+
+
+def _as_they_are(action: Tensor, before: Tensor | None) -> Tensor:
+    """The codes of a world of true actions."""
+    return action
 
 
 def load_world_to_measure(recipe: Recipe, device: str) -> World:

@@ -17,9 +17,9 @@ from typing import Any
 
 import torch
 
-from genie_lite.artifact import read_artifact
+from genie_lite.artifact import Artifact, read_artifact
 from genie_lite.data.cutting.segment import IngestConfig
-from genie_lite.data.ingest.ingest import ingest
+from genie_lite.data.ingest.ingest import ingest_found
 from genie_lite.data.ingest.manifest import read_rows
 from genie_lite.data.ingest.workers import POOL, Workers
 from genie_lite.data.labels import Labels, join_labels
@@ -29,6 +29,7 @@ from genie_lite.data.shards.transport import path_of
 from genie_lite.data.sources import lerobot
 from genie_lite.data.sources.find import find_sources, robots_among
 from genie_lite.data.sources.robot_labels import robot_labels
+from genie_lite.data.sources.source import Source
 from genie_lite.errors import UserError
 from genie_lite.folder import frames_of, labels_at, labels_beside, recipe_of
 from genie_lite.latents.extract import extract
@@ -42,7 +43,13 @@ from genie_lite.recipe import Recipe
 PARQUET, SIDECAR = "parquet", "webdataset"
 # Every frame of a video that codes are asked for is of interest, and a row at the end of a clip has no future: clips
 # are as long as half a gigabyte of frames.
-WHOLE = {"min_motion": 0.0, "near_duplicates": False, "quality": None, "test_share": 0.0, "min_frames": 2}
+WHOLE: dict[str, Any] = {
+    "min_motion": 0.0,
+    "near_duplicates": False,
+    "quality": None,
+    "test_share": 0.0,
+    "min_frames": 2,
+}
 CLIP_BYTES = 2**29
 NUM_NAMED = 3  # of the videos that cannot be used, in the warning
 FRAMES_EACH = 10_000  # encoded in ten seconds or so
@@ -57,7 +64,7 @@ class Wanted:
     model's of other videos. window_s: from frame k to the one that row k leads to; None for the model's own. labels:
     true actions; None for those that a LeRobot dataset or shards bring along. camera: of a dataset that has several.
     cuts: whether cuts end a shot; None to look for them in videos, and not in a robot's episodes. workers: who reads
-    videos, and how many processes encode.
+    videos and encodes, and how many at a time.
     """
 
     source: str
@@ -100,24 +107,13 @@ def extract_latents(run: Path, wanted: Wanted) -> dict[str, Any]:
     """
     recipe, folder = recipe_of(run), run / "lam"
     artifact = read_artifact(folder, "lam")
-    _check(recipe, wanted)
+    found = _check(recipe, wanted)
     given = None if wanted.labels is None else labels_at(wanted.labels)
-    shards, left_out = _shards(recipe, wanted)
-    labels = _labels_along(wanted, shards) if given is None else given
-    lam = load_lam(folder).to("cuda" if torch.cuda.is_available() else "cpu")
-    every: Every = "frame" if wanted.robot is not None and wanted.rate_hz is None else "step"
-    with bar("extract") as show:
-        manifest = extract(
-            lam,
-            shards,
-            wanted.work,
-            lam_sha=artifact.sha256,
-            every=every,
-            window_s=_window_s(recipe, lam, wanted),
-            labels=labels,
-            workers=wanted.workers.num or processes_for(shards),
-            progress=show,
-        )
+    with wanted.workers.together():
+        shards, left_out = _shards(recipe, wanted, found)
+        labels = _labels_along(wanted, shards, found) if given is None else given
+        lam = load_lam(folder).to("cuda" if torch.cuda.is_available() else "cpu")
+        manifest = _extract(recipe, artifact, lam, shards, labels, wanted)
     told = {**manifest["counts"], "videos_left_out": left_out, **manifest["quality"]}
     told |= {"window": manifest["window"], "out": str(wanted.out)}
     if wanted.layout == PARQUET:
@@ -132,39 +128,64 @@ def extract_latents(run: Path, wanted: Wanted) -> dict[str, Any]:
     return told | {"left_out": len(kept_out), "work": str(wanted.work)}
 
 
+def _extract(
+    recipe: Recipe,
+    artifact: Artifact,
+    lam: LatentActionModel,
+    shards: ShardSet,
+    labels: Labels | None,
+    wanted: Wanted,
+) -> dict[str, Any]:
+    every: Every = "frame" if wanted.robot is not None and wanted.rate_hz is None else "step"
+    with bar("extract") as show:
+        return extract(
+            lam,
+            shards,
+            wanted.work,
+            lam_sha=artifact.sha256,
+            every=every,
+            window_s=_window_s(recipe, lam, wanted),
+            labels=labels,
+            workers=wanted.workers.num or processes_for(shards),
+            cluster=wanted.workers if wanted.workers.engine == "ray" else None,
+            progress=show,
+        )
+
+
 def _title(wanted: Wanted) -> str | None:
     """What videos are called in what is written: their shards lie in a folder of which nobody knows."""
     path = Path(wanted.source)
     return None if wanted.is_shards or wanted.robot is not None else path.name if path.is_dir() else path.stem
 
 
-def _check(recipe: Recipe, wanted: Wanted) -> None:
-    """Everything that is known to be wrong before hours of work."""
+def _check(recipe: Recipe, wanted: Wanted) -> list[Source]:
+    """The videos, and everything that is known to be wrong before hours of work."""
+    found: list[Source] = []
     if wanted.is_shards:
         if wanted.rate_hz is not None or wanted.cuts is not None:
             option = "--rate" if wanted.rate_hz is not None else "--cuts"
             raise UserError(
                 f"{option}: {wanted.source} are shards, which are made already; name the videos instead"
             )
-        if wanted.camera is not None or wanted.workers.engine != "pool":
+        if wanted.camera is not None:
             warnings.warn(
-                f"{wanted.source} are shards: no video is read, so --camera and --engine do nothing",
-                stacklevel=3,
+                f"{wanted.source} are shards: no video is read, so --camera does nothing", stacklevel=3
             )
     else:
-        _check_videos(recipe, wanted)
+        found = _check_videos(recipe, wanted)
     if wanted.layout != PARQUET:
         place = wanted.robot if wanted.robot is not None and wanted.layout != SIDECAR else None
         check_format(wanted.layout, place, wanted.out)
+    return found
 
 
-def _check_videos(recipe: Recipe, wanted: Wanted) -> None:
+def _check_videos(recipe: Recipe, wanted: Wanted) -> list[Source]:
     source = Path(wanted.source)
     if source.is_dir() and wanted.out.resolve().is_relative_to(source.resolve()):
         raise UserError(
             f"--out: {wanted.out} lies in {source}, whose videos are read; give a folder beside it"
         )
-    found = find_sources([wanted.source], [], 0.0, camera=wanted.camera)
+    found = find_sources([wanted.source], [], WHOLE["test_share"], camera=wanted.camera)
     robots = robots_among(found) if wanted.robot is None else []
     if robots:
         raise UserError(
@@ -177,6 +198,7 @@ def _check_videos(recipe: Recipe, wanted: Wanted) -> None:
             "one shot, as of a game, add --no-cuts",
             stacklevel=4,
         )
+    return found
 
 
 def processes_for(shards: ShardSet) -> int:
@@ -185,17 +207,16 @@ def processes_for(shards: ShardSet) -> int:
     return 1 if torch.cuda.is_available() else max(1, min(os.cpu_count() or 1, frames // FRAMES_EACH))
 
 
-def _shards(recipe: Recipe, wanted: Wanted) -> tuple[ShardSet, int]:
+def _shards(recipe: Recipe, wanted: Wanted, found: list[Source]) -> tuple[ShardSet, int]:
     """The shards to encode, and how many videos could not be used for them."""
     if wanted.is_shards:
         return ShardSet.open(wanted.source, allow_commands=True), 0
     folder = wanted.work / "shards"
     with bar("ingest") as show:
-        summary = ingest(
-            [wanted.source],
+        summary = ingest_found(
+            found,
             folder,
             _ingest_config(frames_of(recipe), wanted),
-            camera=wanted.camera,
             progress=show,
             workers=wanted.workers,
         )
@@ -234,11 +255,10 @@ def _window_s(recipe: Recipe, lam: LatentActionModel, wanted: Wanted) -> float |
     return 1 / frames_of(recipe).rate_hz
 
 
-def _labels_along(wanted: Wanted, shards: ShardSet) -> Labels | None:
+def _labels_along(wanted: Wanted, shards: ShardSet, found: list[Source]) -> Labels | None:
     """True actions that come along with a robot's dataset, or with shards."""
     if wanted.robot is not None:
         if not lerobot.has_actions(wanted.robot):
             return None
-        found = find_sources([wanted.robot], [], 0.0, camera=wanted.camera)
         return join_labels(robot_labels([wanted.robot], found, wanted.camera))
     return labels_beside(shards)

@@ -30,7 +30,7 @@ from typing import Any, TypeVar
 
 from genie_lite.adapt.adapt import read_adapted
 from genie_lite.artifact import read_artifact
-from genie_lite.config import Config, change, dump, parse
+from genie_lite.config import Config, change, dump, load, parse
 from genie_lite.data.cutting.segment import IngestConfig
 from genie_lite.data.distract.shards import CONFIG_KEY
 from genie_lite.data.labels import Labels, fingerprint, join_labels, read_labels
@@ -47,7 +47,7 @@ from genie_lite.data.sources.robot_labels import LABELS_FILE, robot_labels
 from genie_lite.errors import UserError
 from genie_lite.files import read_json, write_bytes, write_json
 from genie_lite.progress import say
-from genie_lite.recipe import Recipe, load_recipe
+from genie_lite.recipe import Recipe
 from genie_lite.train.config import StageName
 
 COMMANDS_VARIABLE = "GENIE_LITE_ALLOW_COMMANDS"
@@ -82,7 +82,7 @@ def recipe_of(run: Path) -> Recipe:
     # A run may have been moved or renamed since: where it lies counts, not what its recipe says.
     place = run.resolve()
     kept = _with_sources(
-        load_recipe(run / "recipe.yaml"),
+        load(run / "recipe.yaml", Recipe),
         lambda source: source if source.startswith("@") else str(place / source),
     )
     _expect_no_commands(kept, run)
@@ -239,20 +239,32 @@ def has_labels(recipe: Recipe) -> bool:
         UserError: the run has used labels of a source that is missing.
     """
     paths = _label_paths(recipe)
-    if recipe.labels is None and recipe.record is None and len(paths) > 1:
-        found = _robot_labels(recipe, paths)
-        if len({(each.kind, each.names) for each in found}) > 1:
-            warnings.warn(
-                f"{len(paths)} robots with different actions are among the sources, so no policy is made; "
-                "name the one to make it for: labels.source=DATASET",
-                stacklevel=2,
-            )
-            return False
+    if recipe.labels is None and recipe.record is None and (why := _several_robots(recipe, paths)):
+        warnings.warn(
+            f"{why}, so no policy is made; name the one to make it for: labels.source=DATASET", stacklevel=2
+        )
+        return False
     return bool(paths)
 
 
+def _several_robots(recipe: Recipe, paths: Sequence[Path]) -> str | None:
+    """Why datasets with actions are not one robot's; None where they are.
+
+    Every dataset is taken for another robot's, as in training (`robots_of`), even where its actions have the same
+    names: two arms of one make may be mounted or driven differently. What is held out is the same robot's.
+    """
+    held_out = _listed(recipe.data.test_source)
+    robots = [path for path in paths if str(path) not in held_out]
+    if len(robots) > 1:
+        return f"{len(robots)} robots are among the sources ({', '.join(_names(robots))})"
+    found = _robot_labels(recipe, list(paths)) if len(paths) > 1 else []
+    if len({(each.kind, each.names) for each in found}) > 1:
+        return f"{len(paths)} robots with different actions are among the sources and what is held out"
+    return None
+
+
 def labels_in_training(recipe: Recipe) -> dict[str, Labels]:
-    """Labels that the latent action model may be shown (`lam.labels`), of every robot among the sources, by its name.
+    """Labels that training may be shown (`lam.labels`, `dynamics.labels`), of every robot of the sources, by its name.
 
     A robot is called as its dataset's folder is, a game as itself. Only labels of demonstrations are given, as in
     `adapt`, so that the same budget buys the same labels.

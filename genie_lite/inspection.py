@@ -68,14 +68,19 @@ def inspect_run(
         "labels": None if known is None else fingerprint(known),
         "options": json.loads(options.model_dump_json()),
     }
+    relations = recipe.lam.weights.relations
+    if relations:  # they decide, which they did not always
+        origin["relations"] = list(relations)
     if (tree := _finished(out, origin)) is not None:
         say("inspect: finished before")
         return _told(tree, out)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     lam = load_lam(run / "lam").to(device)
     world = evaluation.load_world_to_measure(recipe, device) if _has_world(run) else None
+    if world is not None and world.actions:
+        world = None  # it takes true actions, and codes are what is inspected
     with bars() as show:
-        found = inspect_lam(lam, shards, known, options, world=world, progress=show)
+        found = inspect_lam(lam, shards, known, options, world=world, relations=relations, progress=show)
     with bar("pictures") as show:
         show(0, 1)
         pictures = _pictures(lam, shards, options)

@@ -5,6 +5,8 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
+MOST_COUNTED = 2**16  # codes of an alphabet of which each is counted, whether it occurs or not
+
 
 def psnr_db(
     prediction: Float[Tensor, "*rows c h w"], target: Float[Tensor, "*rows c h w"]
@@ -41,6 +43,8 @@ def ssim(
 def code_usage(index: Int[Tensor, "*rows"], num_codes: int, at_least: float = 0.0) -> float:
     """Share of the codes that occur in more than `at_least` of all rows; 2 of 8 codes used is 0.25."""
     share = _share(index, num_codes)
+    if num_codes > MOST_COUNTED:  # the others have none
+        return float((share > at_least).sum()) / num_codes
     return float((share > at_least).float().mean())
 
 
@@ -88,5 +92,9 @@ def _flat(rows: Tensor) -> Tensor:
 
 
 def _share(index: Tensor, num_codes: int) -> Tensor:
+    """Of every code of an alphabet; of one that is too large for that, of those that occur."""
+    if num_codes > MOST_COUNTED:
+        count = index.reshape(-1).unique(return_counts=True)[1].double()
+        return count / count.sum().clamp_min(1)
     count = torch.bincount(index.reshape(-1).long(), minlength=num_codes).double()
     return count / count.sum().clamp_min(1)

@@ -21,6 +21,7 @@ from genie_lite.adapt.adapt import ARMS, Arm, adapt_shards
 from genie_lite.adapt.config import AdaptConfig
 from genie_lite.artifact import is_finished, read_artifact
 from genie_lite.config import dump, override, parse
+from genie_lite.controls import action_controls
 from genie_lite.data.cutting.segment import IngestConfig
 from genie_lite.data.distract.distractor import DistractConfig, Kind
 from genie_lite.data.distract.shards import distract_shards
@@ -67,11 +68,12 @@ from genie_lite.latents.extract import extract as extract_latents
 from genie_lite.models.lam import load_lam
 from genie_lite.models.sampling import SamplingConfig
 from genie_lite.models.tokenizer import load_tokenizer
+from genie_lite.nn.quantize import expect_listable
 from genie_lite.progress import bar, bars, say
 from genie_lite.recipe import Recipe, load_recipe
 from genie_lite.replay import read_replay, verify, weights_of, write_replay
 from genie_lite.replay import record as record_replay
-from genie_lite.train.config import LAMStage, StageConfig, StageName
+from genie_lite.train.config import LabelsConfig, StageConfig, StageName
 from genie_lite.train.fit import check_labels, check_trained, fit, origin_of
 from genie_lite.train.rank import is_main_process, leave_group, num_started
 from genie_lite.train.tokens import tokenize as write_tokens
@@ -91,6 +93,7 @@ def run(recipe: Recipe) -> dict[str, Any] | None:
     Raises:
         UserError: no data, a broken input, or a run of this name that was made from another recipe.
     """
+    expect_listable(recipe.lam.model.code)
     _prepare(recipe)
     for name in TRAINED:
         _train(recipe, name)
@@ -236,6 +239,8 @@ def train_stage(recipe: Recipe, name: StageName) -> dict[str, Any] | None:
     Returns:
         What was trained; None in a process beside the main one.
     """
+    if name == "dynamics":
+        expect_listable(recipe.lam.model.code)
     _prepare(recipe)
     summary = _train(recipe, name)
     return summary if leave_group() else None
@@ -265,6 +270,7 @@ def adapt(run: Path, labels: Path, budget: int | None, out: Path) -> dict[str, A
     if budget is not None:
         changed = {**config.model_dump(), "labels_budget": budget, "labels_episodes": None}
         config = parse(changed, AdaptConfig, "--labels-budget")
+    expect_listable(recipe.lam.model.code)
     found = labels_at(labels)
     _extract_own(recipe)
     summary = _adapt(recipe, config, found, out, ("latent",))
@@ -301,13 +307,19 @@ def evaluate(run: Path) -> dict[str, Any]:
     say("evaluate: running")
     begin = time.monotonic()
     with bars() as show:
-        sections = evaluation.measure_world(recipe, shards, _device(), show)
-        left_out = [NO_LABELS]
-        if labels is not None:
-            codes = evaluation.measure_codes(recipe, shards, labels, _device(), show)
-            policies = evaluation.measure_policies(recipe, labels, _device(), show)
-            sections |= codes.sections | policies.sections
-            left_out = codes.left_out + policies.left_out
+        found = [evaluation.measure_world(recipe, shards, _device(), show, labels)]
+        if labels is None:
+            found.append(evaluation.Findings(left_out=[NO_LABELS]))
+        else:
+            controls = action_controls(run)
+            codes_of = None if controls is None else controls.codes_of
+            found += [
+                evaluation.measure_codes(recipe, shards, labels, _device(), show),
+                evaluation.measure_drive(recipe, shards, labels, codes_of, _device(), show),
+                evaluation.measure_policies(recipe, labels, _device(), show),
+            ]
+    sections = {name: each for part in found for name, each in part.sections.items()}
+    left_out = [sentence for part in found for sentence in part.left_out]
     # Measured from nothing each time, so what an earlier measurement took does not count.
     seconds = seconds_of(run) | {"evaluate": round(time.monotonic() - begin, 1)}
     write_json(run / "seconds.json", seconds)
@@ -376,10 +388,7 @@ def rollout(
         raise UserError(f"--replay: {replay_file} is the file of --out, too; give another")
     recipe = recipe_of(run)
     config = frames_of(recipe)
-    sampling = recipe.sampling
-    if refinements is not None:
-        sampling = parse({**sampling.model_dump(), "refinements": refinements}, SamplingConfig, "--k")
-    _use_threads(recipe.threads if threads is None else threads)
+    sampling = prepare_play(recipe, threads, refinements)
     world = evaluation.load_world(recipe, _device(), sampling, cache=cache, compiled=compiled)
     if unknown := [code for code in codes if code >= world.num_codes]:
         raise UserError(f"--codes: found {unknown[0]}, expected integers from 0 to {world.num_codes - 1}")
@@ -398,6 +407,14 @@ def rollout(
         "frames": num_frames,
         "out": str(out),
     }
+
+
+def prepare_play(recipe: Recipe, threads: int | None, refinements: int | None) -> SamplingConfig:
+    """Set the threads of the CPU and say how frames are drawn: as the recipe says where nothing else is given."""
+    _use_threads(recipe.threads if threads is None else threads)
+    if refinements is None:
+        return recipe.sampling
+    return parse({**recipe.sampling.model_dump(), "refinements": refinements}, SamplingConfig, "--k")
 
 
 def replay(file: Path, run: Path | None = None, out: Path | None = None) -> dict[str, Any]:
@@ -562,8 +579,8 @@ def _train(recipe: Recipe, name: StageName) -> dict[str, Any]:
 
 
 def _labels_for(recipe: Recipe, config: StageConfig) -> dict[str, Labels]:
-    """True actions, for a latent action model that is shown some; any other stage never opens them."""
-    return labels_in_training(recipe) if isinstance(config, LAMStage) and config.uses_labels else {}
+    """True actions, for a stage that is shown some; any other never opens them."""
+    return labels_in_training(recipe) if config.uses_labels else {}
 
 
 def _training_of(recipe: Recipe, name: StageName) -> tuple[StageConfig, dict[str, Any]]:
@@ -665,11 +682,18 @@ def _about(recipe: Recipe, shards: ShardSet, left_out: list[str]) -> dict[str, A
         "frames": f"{shards.num_frames('train')} to train on, {shards.num_frames('test')} held out",
         "seed": str(recipe.seed),
     }
-    if recipe.lam.labels is not None and recipe.lam.uses_labels:
-        asked = recipe.lam.labels
-        what = f"{asked.budget} transitions" if asked.episodes is None else f"{asked.episodes} episodes"
-        lines["labels in training"] = f"the latent action model has seen the true actions of {what}"
+    shown = [
+        f"the {who} has seen the true actions of {_count(section.labels)}"
+        for who, section in (("latent action model", recipe.lam), ("dynamics model", recipe.dynamics))
+        if section.labels is not None and section.uses_labels
+    ]
+    if shown:
+        lines["labels in training"] = "; ".join(shown)
     return {"title": recipe.name, "lines": lines | ({"left out": " ".join(left_out)} if left_out else {})}
+
+
+def _count(asked: LabelsConfig) -> str:
+    return f"{asked.budget} transitions" if asked.episodes is None else f"{asked.episodes} episodes"
 
 
 def _use_threads(num: int | None) -> None:

@@ -17,6 +17,7 @@ from genie_lite.data.cutting.segment import IngestConfig
 from genie_lite.envs.games import game_of
 from genie_lite.envs.record import RecordConfig, check_levels
 from genie_lite.models.sampling import SamplingConfig
+from genie_lite.nn.features import expect_known
 from genie_lite.train.config import DynamicsStage, LAMStage, TokenizerStage
 
 SLACK_S = 1e-6  # 0.1 s are one frame at 10 frames per second, however either is rounded
@@ -72,8 +73,8 @@ class DataSection(Config):
 class LabelSection(Config):
     """Where the true actions are: `labels.parquet`, its folder, or a LeRobot dataset. Kept apart from the video.
 
-    Only `adapt` and `lam.labels` (each within its budget), the probe and the oracle open them. `test_source` holds
-    those of `data.test_source`. Not needed for a recording or a LeRobot dataset, which bring their own.
+    Only `adapt`, `lam.labels` and `dynamics.labels` (each within its budget), the probe and the oracle open them.
+    `test_source` holds those of `data.test_source`. Not needed for a recording or a LeRobot dataset: they bring theirs.
     """
 
     source: str
@@ -159,17 +160,21 @@ class Recipe(Config):
 
     @model_validator(mode="after")
     def _the_same_labels_are_compared(self) -> "Recipe":
-        shown, given = self.lam.labels, self.adapt
-        if shown is None or not self.lam.uses_labels:
-            return self
-        if shown.episodes is not None or given.labels_episodes is not None:
-            return self
-        if shown.budget > given.labels_budget:
-            warnings.warn(
-                f"lam.labels.budget is {shown.budget}, adapt.labels_budget {given.labels_budget}: policies would be "
-                "compared that were made with the help of unequally many labels; make them equal",
-                stacklevel=2,
-            )
+        given = self.adapt
+        for name, section in (("lam", self.lam), ("dynamics", self.dynamics)):
+            shown = section.labels
+            if shown is None or not section.uses_labels:
+                continue
+            if (
+                shown.episodes is None
+                and given.labels_episodes is None
+                and shown.budget > given.labels_budget
+            ):
+                warnings.warn(
+                    f"{name}.labels.budget is {shown.budget}, adapt.labels_budget {given.labels_budget}: policies "
+                    "would be compared that were made with the help of unequally many labels; make them equal",
+                    stacklevel=2,
+                )
         return self
 
     @model_validator(mode="after")
@@ -222,4 +227,8 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         UserError: anything that is wrong with it, in one line.
     """
-    return load(path, Recipe, overrides)
+    recipe = load(path, Recipe, overrides)
+    # Not where a run's own recipe is read again: what was trained needs no timm, or another one.
+    expect_known(recipe.lam.model.input, f"{path}: lam.model.input")
+    expect_known(recipe.lam.model.features, f"{path}: lam.model.features")
+    return recipe

@@ -81,9 +81,14 @@ def record(ride: Ride, world: World, run: Path, played: Played) -> Replay:
 
 def write_replay(path: Path, replay: Replay) -> None:
     """Write a replay, whole or not at all."""
+    write_bytes(path, replay_bytes(replay))
+
+
+def replay_bytes(replay: Replay) -> bytes:
+    """What `write_replay` writes."""
     tensors = {"start": replay.ride.start, "codes": replay.ride.codes, "frames": replay.marks}
     header = {"format": FORMAT, "header": replay.header.model_dump_json()}
-    write_bytes(path, save({name: np.ascontiguousarray(each) for name, each in tensors.items()}, header))
+    return save({name: np.ascontiguousarray(each) for name, each in tensors.items()}, header)
 
 
 def read_replay(path: Path) -> Replay:

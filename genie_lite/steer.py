@@ -11,7 +11,7 @@ import torch
 from einops import rearrange
 from jaxtyping import Int, UInt8
 from numpy import ndarray
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from genie_lite.data.cutting.segment import IngestConfig, Tally, segments
 from genie_lite.data.loading.loader import to_frames
@@ -22,6 +22,15 @@ from genie_lite.models.world import World
 
 # Pictures that people have. The library reads many more, some with parsers that few have looked at.
 PICTURES = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+UPRIGHT = {  # by EXIF's number for the orientation
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 @dataclass(frozen=True)
@@ -109,9 +118,22 @@ def first_frames(source: Path, config: IngestConfig, num: int) -> UInt8[ndarray,
 def _image(path: Path) -> Image.Image | None:
     try:
         with Image.open(path, formats=PICTURES) as image:
-            return image.convert("RGB")
+            return _opaque(image.transpose(turn) if (turn := _turn_of(image)) is not None else image)
     except UnidentifiedImageError:
         return None
     # PIL raises SyntaxError for a broken PNG.
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"{path}: an image that cannot be read ({error}); give another start") from error
+
+
+def _turn_of(image: Image.Image) -> Image.Transpose | None:
+    """How a photograph is brought upright: a camera stores it as its sensor lies, and says how it was held."""
+    return UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    """The picture on black, as that of a video is."""
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    shown = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", shown.size, "black"), shown).convert("RGB")

@@ -1,4 +1,4 @@
-"""On one thread of torch."""
+"""On one thread, of torch or of OpenCV."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,3 +18,16 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def one_cv2_thread() -> Iterator[None]:
+    """Parallel over loading processes, never inside one; and so what OpenCV finds depends on no number of cores."""
+    import cv2
+
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)

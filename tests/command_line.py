@@ -14,6 +14,9 @@ from typer.main import get_command
 
 from genie_lite.cli import app, main, with_pretrained
 from genie_lite.recipe import load_recipe
+from tests.forked import LIBRARIES, TRAINER, run_forked
+
+TRAINING = {"run", "train", "adapt"}
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,13 @@ def call(*arguments: str | Path) -> Outcome:
 
 def start(*arguments: str | Path, folder: Path) -> Outcome:
     """Run a command as its own process, in a folder."""
+    argv = ["genie_lite", *(str(argument) for argument in arguments)]
+    done = run_forked(argv, folder, TRAINER if argv[1] in TRAINING else LIBRARIES)
+    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+def start_alone(*arguments: str | Path, folder: Path) -> Outcome:
+    """The same as a user starts it: in a process that has imported nothing before."""
     command = [sys.executable, "-m", "genie_lite", *(str(argument) for argument in arguments)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)

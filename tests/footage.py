@@ -34,29 +34,34 @@ def footage(
 
 
 def write_shards(
-    folder: Path, splits: tuple[str, ...], lengths: tuple[int, ...] = (9, 7), rate_hz: float = 10.0
+    folder: Path,
+    splits: tuple[str, ...],
+    lengths: tuple[int, ...] = (9, 7),
+    rate_hz: float = 10.0,
+    every: int = 3,
 ) -> ShardSet:
     """One shard per entry of `splits`, each with one shot per length: a square that moves at random.
 
-    Shots are called `train-0-0.mp4` (split, shard, shot); frame k of a shot is native frame 3 k of 30 Hz.
+    Shots are called `train-0-0.mp4` (split, shard, shot); frame k of a shot is native frame `every` k of
+    `every` times 10 Hz.
     """
     folder.mkdir(parents=True)
     shards = []
     for number, split in enumerate(splits):
         with ShardWriter(folder, split, number) as writer:
             for part, length in enumerate(lengths):
-                writer.add(_sample(f"{split}-{number}-{part}", split, length))
+                writer.add(_sample(f"{split}-{number}-{part}", split, length, every))
             shards.append(writer.close())
     write_json(folder / "shards.json", index_of(shards, {"size_px": 16, "rate_hz": rate_hz}))
     return ShardSet.open(folder)
 
 
-def _sample(key: str, split: str, length: int) -> Sample:
+def _sample(key: str, split: str, length: int, every: int) -> Sample:
     meta = {
         "source": f"{key}.mp4",
         "split": split,
-        "source_rate_hz": 30.0,
-        "source_frames": list(range(0, 3 * length, 3)),
+        "source_rate_hz": 10.0 * every,
+        "source_frames": list(range(0, every * length, every)),
         "times_s": [k / 10 for k in range(length)],
         "num_frames": length,
     }

@@ -88,6 +88,7 @@ class Oracle(LatentActionModel):
         side, code = SIDE * CELL_PX, VQConfig(num_codes=len(STEPS), dim=2)
         moves = LAMConfig(frame_hw=(side, side), patch=CELL_PX, width=32, depth=1, heads=2, code=code)
         super().__init__(config or moves)
+        self.quantizer.vector_of = lambda index: self.code_vectors()[index]
         self.eval()
 
     def encode(self, frames: Float[Tensor, "b t c h w"]) -> Quantized:

@@ -1,7 +1,6 @@
 """Two training processes on one machine, over gloo, and how to compare what they do with what one does."""
 
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import get_args
@@ -13,13 +12,13 @@ from genie_lite.data.shards.shards import ShardSet
 from genie_lite.models.lam import LAMWeights
 from genie_lite.nn.quantize import VQConfig
 from genie_lite.train.config import LAMStage, StageConfig, StageName, TokenizerStage
+from tests.forked import TRAINER, of_two, run_forked
 from tests.training import rows, stage_config
 
-ROOT = Path(__file__).parents[1]
 STAGES: tuple[StageName, ...] = get_args(StageName)
 NEVER = "-1"
 
-# Lightning starts the second process with the same command line, so this has to be a file.
+# Run by both processes.
 SCRIPT = """
 import os, sys
 from pathlib import Path
@@ -70,11 +69,10 @@ def train_with_two(
     run.mkdir(exist_ok=True)
     script = run / "script.py"
     script.write_text(SCRIPT)
-    command = [sys.executable, str(script), str(shards.folder), str(run), die_at]
+    argv = [str(script), str(shards.folder), str(run), die_at]
     for stage, config in configs.items():
-        command += [stage, config.model_dump_json()]
-    environment = {"PYTHONPATH": str(ROOT), "PATH": "", "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+        argv += [stage, config.model_dump_json()]
+    return run_forked(argv, run, TRAINER, of_two())
 
 
 def train_all_with_two(shards: ShardSet, run: Path, strategy: str) -> None:

@@ -27,7 +27,12 @@ def write_folder(
         with ShardWriter(folder, split, number) as writer:
             for part, length in enumerate(lengths):
                 key = f"{split}-{number}-{part}"
-                meta = {"source": f"{key}.mp4", "split": split, "num_frames": length}
+                meta = {
+                    "source": f"{key}.mp4",
+                    "split": split,
+                    "num_frames": length,
+                    "source_frames": list(range(length)),
+                }
                 writer.add(Sample(key, _mp4(length), meta))
             shards.append(writer.close())
     write_json(folder / "shards.json", index_of(shards, {"size_px": 32, "rate_hz": 10.0}))

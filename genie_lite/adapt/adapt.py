@@ -10,7 +10,8 @@ updates. What is learnt from the few labels alone is stopped by held-out ones of
 the policy of bc_labels and the inverse model of idm_labels by one fifth (`stopping.py`). The folder:
 
     policy.safetensors policy.json     ours; with action names, normalisers, context and parents' hashes
-    mapping.safetensors mapping.json   ours; code ⇄ action
+    mapping.safetensors mapping.json   ours; code -> action
+    reverse.safetensors reverse.json   action -> code, to drive the world by real actions (`reverse.py`)
     arms/<arm>/policy.*                the others
     held_out.parquet change/mapping.*  robots only: predictions of all decoders, the decoder of changes
     adapt.json                         what was done, and how well the relabelling went; written last
@@ -25,7 +26,7 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
@@ -42,6 +43,7 @@ from genie_lite.adapt.idm import infer, train_idm
 from genie_lite.adapt.mapping import DictionaryMapping, Fitted, choose, fit_mapping, save_mapping
 from genie_lite.adapt.material import Material, gather
 from genie_lite.adapt.policy import Policy, fit_policy, read_policy_card, save_policy
+from genie_lite.adapt.reverse import fit_reverse, pairs_of, save_reverse
 from genie_lite.adapt.setting import Progress, Setting
 from genie_lite.adapt.stopping import Stop
 from genie_lite.adapt.supervised import Examples, Kind
@@ -164,6 +166,8 @@ def adapt(material: Material, plan: Plan, arms: Sequence[Arm] = ("latent",)) -> 
     start = time.monotonic()
     robot = _decode_robot(material, plan) if material.actions.kind == "continuous" else None
     about = {arm: _finish_arm(arm, material, plan, robot) for arm in arms}
+    reverse = fit_reverse(pairs_of(material), plan.config.mapping, plan.setting.seed)
+    save_reverse(plan.out, reverse, plan.parents)
     summary = {
         "format": FORMAT,
         "kind": material.actions.kind,
@@ -176,6 +180,7 @@ def adapt(material: Material, plan: Plan, arms: Sequence[Arm] = ("latent",)) -> 
         },
         "arms": about,
         "decoders": robot.summary() if robot else None,
+        "reverse": asdict(reverse.score),
         "parents": dict(plan.parents),
         "config": plan.config.model_dump(),
         "seed": plan.setting.seed,

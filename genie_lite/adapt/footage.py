@@ -51,11 +51,14 @@ def load_footage(
         shots: samples of the shards; all of one frame size.
         num_shots: how many there are, for `progress(done, num_shots)`.
         progress: called after every shot.
+
+    Raises:
+        UserError: a shot cannot be decoded, or has more or fewer frames than it says.
     """
     frames: list[np.ndarray] = []
     shot_of: list[Sample] = []
     for done, shot in enumerate(shots, start=1):
-        frames.append(shot.frames())
+        frames.append(shot.whole())
         shot_of.append(shot)
         if progress is not None:
             progress(done, num_shots)

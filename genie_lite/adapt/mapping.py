@@ -209,7 +209,8 @@ class Fitted:
 
     held_out: loss of each candidate on labels it had not seen (cross-entropy in nats, or mean squared error
     of normalised actions). accuracy: of each candidate's likeliest action on those labels; empty if
-    continuous. choice: number of steps of the MLP, strength of the ridge, nothing for the dictionary.
+    continuous. choice: number of steps of the MLP, strength of the ridge, nothing for the dictionary. predictions: what
+    the chosen one said of each row without having seen it (probabilities, or normalised actions).
     """
 
     mapping: Mapping
@@ -217,6 +218,7 @@ class Fitted:
     held_out: dict[str, float]
     accuracy: dict[str, float]
     choice: float
+    predictions: Float[Tensor, "rows num_actions"]
 
 
 @dataclass(frozen=True)
@@ -297,7 +299,7 @@ def fit_mapping(
     if isinstance(mapping, _FromContext):
         mapping.action_mean.copy_(mean)
         mapping.action_std.copy_(std)
-    return Fitted(mapping, best, losses, right, candidates[best].choice)
+    return Fitted(mapping, best, losses, right, candidates[best].choice, candidates[best].predictions)
 
 
 def save_mapping(

@@ -88,10 +88,7 @@ def gather(
     if labels.kind == "discrete":
         _expect_single_frames(latents.select(known))
     usable = labels.select(label_of[known & train])
-    if config.labels_episodes is not None:
-        budget = usable.budget_episodes(config.labels_episodes, seed, "adapt.labels_episodes")
-    else:
-        budget = usable.budget(config.labels_budget, seed, "adapt.labels_budget")
+    budget = draw_budget(usable, config, seed)
     return Material(
         footage=footage,
         rows=rows,
@@ -104,6 +101,13 @@ def gather(
         known=known,
         labelled=budget.locate(latents.source, latents.frame_index) >= 0,
     )
+
+
+def draw_budget(usable: Labels, config: AdaptConfig, seed: int) -> Labels:
+    """The few labels that may be learnt from, of all that training transitions have."""
+    if config.labels_episodes is not None:
+        return usable.budget_episodes(config.labels_episodes, seed, "adapt.labels_episodes")
+    return usable.budget(config.labels_budget, seed, "adapt.labels_budget")
 
 
 def _expect_single_frames(labelled: Latents) -> None:

@@ -1,10 +1,12 @@
 """True actions, kept apart from the video: one Parquet file, one row per labelled frame.
 
     labels.parquet   source: str   frame_index: int64   action: int64 | list<float32>
+                     where they are known, too: reward: float32   ended: bool
                      + file metadata `genie_lite` = {"kind", "names", "num_actions"} as JSON
 
 `source` is the name of the video file relative to the folder that was ingested, `frame_index` counts the
-frames of that file, from 0. The action of row k is the one that led from frame k to frame k + 1.
+frames of that file, from 0. The action of row k is the one that led from frame k to frame k + 1; its reward is
+what that transition brought, and it has ended if the episode was over then.
 Only `adapt`, the probe and the oracle open such a file, and training on video where `lam.labels` asks for it.
 """
 
@@ -13,7 +15,7 @@ import io
 import json
 import warnings
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +30,7 @@ from genie_lite.files import write_bytes
 Kind = Literal["discrete", "continuous"]
 METADATA_KEY = b"genie_lite"
 COLUMNS = ("source", "frame_index", "action")
+OUTCOMES = {"reward": np.float32, "ended": np.bool_}  # columns that a label file may have, too
 ACTION = "the command at frame k"  # what is taken for the action of a transition k -> k + 1
 
 
@@ -41,6 +44,8 @@ class Labels:
         action: (rows,) int64 in [0, num_actions), or (rows, num_actions) float32.
         kind: "discrete" choices or a "continuous" vector.
         names: one name per choice, or one per component of the vector.
+        reward: (rows,) float32, of the transition; None where nobody kept it.
+        ended: (rows,) bool, whether the episode was over after the transition; None where nobody kept it.
     """
 
     sources: np.ndarray
@@ -48,11 +53,14 @@ class Labels:
     action: np.ndarray
     kind: Kind
     names: tuple[str, ...]
+    reward: np.ndarray | None = None
+    ended: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         """Hold the sizes together; these are our own mistakes, a user's file is checked in `read_labels`."""
         assert len(self.sources) == len(self.frame_index) == len(self.action)
         assert self.action.ndim == (1 if self.kind == "discrete" else 2)
+        assert all(len(each) == len(self) for each in (self.reward, self.ended) if each is not None)
 
     def __len__(self) -> int:
         """Number of labelled frames."""
@@ -66,6 +74,8 @@ class Labels:
     @cached_property
     def _rows_of(self) -> dict[str, np.ndarray]:
         """Rows of each source, by frame index."""
+        if not len(self):
+            return {}
         order = np.lexsort((self.frame_index, self.sources))
         names, starts = np.unique(self.sources[order], return_index=True)
         return {str(name): rows for name, rows in zip(names, np.split(order, starts[1:]), strict=True)}
@@ -77,13 +87,20 @@ class Labels:
 
     def select(self, rows: np.ndarray) -> "Labels":
         """The given rows, by a mask or by indices."""
-        return Labels(self.sources[rows], self.frame_index[rows], self.action[rows], self.kind, self.names)
+        return replace(
+            self,
+            sources=self.sources[rows],
+            frame_index=self.frame_index[rows],
+            action=self.action[rows],
+            reward=None if self.reward is None else self.reward[rows],
+            ended=None if self.ended is None else self.ended[rows],
+        )
 
     def renamed(self, names: Mapping[str, str]) -> "Labels":
         """The same rows under other names of their sources; `names` has one for each."""
         old, where = np.unique(self.sources, return_inverse=True)
         sources = np.asarray([names[name] for name in old.tolist()], dtype=str)[where]
-        return Labels(sources, self.frame_index, self.action, self.kind, self.names)
+        return replace(self, sources=sources)
 
     def of(self, sources: Collection[str]) -> "Labels":
         """The rows of the given sources."""
@@ -170,6 +187,8 @@ def write_labels(
     *,
     kind: Kind,
     names: Sequence[str],
+    reward: Sequence[float] | np.ndarray | None = None,
+    ended: Sequence[bool] | np.ndarray | None = None,
 ) -> None:
     """Write a label file atomically; see `Labels` for the meaning of each column.
 
@@ -184,18 +203,24 @@ def write_labels(
         kind,
         tuple(names),
         str(path),
+        None if reward is None else np.asarray(reward, dtype=np.float32),
+        None if ended is None else np.asarray(ended, dtype=bool),
     )
     offsets = pa.array(np.arange(len(table) + 1, dtype=np.int32) * table.num_actions)
     flat = pa.array(table.action.ravel())
     cells = flat if kind == "discrete" else pa.ListArray.from_arrays(offsets, flat)
-    columns = [pa.array(table.sources, pa.string()), pa.array(table.frame_index), cells]
+    first = (pa.array(table.sources, pa.string()), pa.array(table.frame_index), cells)
+    outcomes = {"reward": table.reward, "ended": table.ended}
+    columns = dict(zip(COLUMNS, first, strict=True)) | {
+        name: pa.array(column) for name, column in outcomes.items() if column is not None
+    }
     about = {"kind": kind, "names": list(table.names), "num_actions": table.num_actions}
     schema = pa.schema(
-        [pa.field(name, column.type) for name, column in zip(COLUMNS, columns, strict=True)],
+        [pa.field(name, column.type) for name, column in columns.items()],
         metadata={METADATA_KEY: json.dumps(about).encode()},
     )
     buffer = io.BytesIO()
-    pq.write_table(pa.Table.from_arrays(columns, schema=schema), buffer)
+    pq.write_table(pa.Table.from_arrays([*columns.values()], schema=schema), buffer)
     write_bytes(path, buffer.getvalue())
 
 
@@ -230,11 +255,14 @@ def read_labels(path: Path) -> Labels:
             f"int64 and {'int64' if about['kind'] == 'discrete' else 'list<float32>'}"
         ) from error
     sources = np.asarray(table["source"].to_pylist(), dtype=str)
-    return _checked(sources, frame_index, action, about["kind"], tuple(about["names"]), str(path))
+    reward, ended = (_outcome(table, name, kind, str(path)) for name, kind in OUTCOMES.items())
+    return _checked(
+        sources, frame_index, action, about["kind"], tuple(about["names"]), str(path), reward, ended
+    )
 
 
 def join_labels(parts: Sequence[Labels]) -> Labels:
-    """The labels of several places as one.
+    """The labels of several places as one; rewards and ends stay where every place has them.
 
     Raises:
         UserError: they name different actions, or label one frame twice.
@@ -252,16 +280,49 @@ def join_labels(parts: Sequence[Labels]) -> Labels:
         first.kind,
         first.names,
         f"labels of {len(parts)} places" if len(parts) > 1 else "labels",
+        _joined([part.reward for part in parts]),
+        _joined([part.ended for part in parts]),
     )
 
 
 def fingerprint(labels: Labels) -> str:
-    """SHA-256 of the content of some labels."""
+    """SHA-256 of the actions of some labels: rewards and ends change nothing of what is learnt from actions."""
     digest = hashlib.sha256(repr((labels.kind, labels.names, labels.action.shape)).encode())
     for column in (labels.frame_index, np.ascontiguousarray(labels.action)):
         digest.update(column.tobytes())
     digest.update("\n".join(labels.sources.tolist()).encode())
     return digest.hexdigest()
+
+
+def outcome_fingerprint(labels: Labels) -> str:
+    """SHA-256 of the rewards and ends of some labels."""
+    digest = hashlib.sha256()
+    for column in (labels.frame_index, labels.reward, labels.ended):
+        digest.update(b"none" if column is None else np.ascontiguousarray(column).tobytes())
+    digest.update("\n".join(labels.sources.tolist()).encode())
+    return digest.hexdigest()
+
+
+def _joined(columns: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    there = [column for column in columns if column is not None]
+    return np.concatenate(there) if len(there) == len(columns) else None
+
+
+def _outcome(table: pa.Table, name: str, kind: type, where: str) -> np.ndarray | None:
+    """A column that may be missing; what is there is whole numbers, fractions, or for ends yes and no."""
+    if name not in table.column_names:
+        return None
+    column = table[name]
+    is_right = pa.types.is_boolean(column.type) or (
+        name == "reward" and (pa.types.is_floating(column.type) or pa.types.is_integer(column.type))
+    )
+    if column.null_count or not is_right:
+        expected = "float32" if name == "reward" else "bool"
+        raise UserError(
+            f"{where}: {name} is {column.type} with {column.null_count} rows empty; expected {expected} in every "
+            "row, or no such column"
+        )
+    return column.to_numpy().astype(kind)
 
 
 def _about(table: pa.Table) -> dict[str, Any]:
@@ -293,9 +354,18 @@ def _checked(
     kind: Kind,
     names: tuple[str, ...],
     where: str,
+    reward: np.ndarray | None = None,
+    ended: np.ndarray | None = None,
 ) -> Labels:
     if not len(sources) == len(frame_index) == len(action):
         raise UserError(f"{where}: {len(sources)} sources, {len(frame_index)} frames, {len(action)} actions")
+    if found := [len(each) for each in (reward, ended) if each is not None and len(each) != len(action)]:
+        raise UserError(
+            f"{where}: {len(action)} actions, but {found[0]} rewards or ends; expected one per row"
+        )
+    if reward is not None and not np.isfinite(reward).all():
+        row = int(np.argmin(np.isfinite(reward)))
+        raise UserError(f"{where}: the reward of row {row} is infinite or missing")
     if len(frame_index) and frame_index.min() < 0:
         raise UserError(f"{where}: frame {frame_index.min()} of a video; frames count from 0")
     if kind == "continuous" and (action.ndim != 2 or action.shape[1] != len(names)):
@@ -317,4 +387,5 @@ def _checked(
         raise UserError(
             f"{where}: frame {frame_index[row]} of {sources[row]} is labelled twice; keep one row"
         )
-    return Labels(sources, frame_index, action, kind, names)
+    reward, ended = (None if each is None else each[order] for each in (reward, ended))
+    return Labels(sources, frame_index, action, kind, names, reward, ended)

@@ -2,7 +2,8 @@
 
     DIR/expert_{level:07d}.mp4     H.264, the frames alone; one file per episode: somebody who goes for the goal
     DIR/wander_{level:07d}.mp4     the same of somebody who strolls about, if `wander` asks for it
-    DIR/labels.parquet             row k: the action of frame k, that led to frame k + 1; the last frame has no row
+    DIR/labels.parquet             row k: the action of frame k, that led to frame k + 1, what it earned, and whether
+                                   the episode was over then; the last frame has no row
     DIR/.record/                   config.json · one part per finished episode while recording · summary.json at the end
 
 An episode is planned by the game's expert, or its wanderer, and then played. Wanderers turn back and change
@@ -18,6 +19,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -96,11 +98,17 @@ class RecordSummary:
 
 @dataclass(frozen=True)
 class Episode:
-    """frames: uint8 `t h w c`. actions: int64, one fewer than frames. success: whether the goal was reached."""
+    """What was played on a level.
+
+    frames: uint8 `t h w c`. actions: int64, one fewer than frames. rewards: float32, one per action. ended: whether
+    the last action ended it, not the recording. success: whether the goal was reached.
+    """
 
     level: int
     frames: np.ndarray
     actions: np.ndarray
+    rewards: np.ndarray
+    ended: bool
     success: bool
 
 
@@ -153,23 +161,36 @@ def play(env: Env, levels: list[int], plans: list[np.ndarray]) -> Iterator[Episo
     """Play one planned episode per level, at most `env.num_envs`, side by side.
 
     Where the engine does not show how an episode ends, its last action has no frame that it led to and is
-    left out.
+    left out; what it earned counts for the action before.
     """
     frames = [env.reset(fill(levels, env.num_envs))]
     length = np.array([len(plan) for plan in plans])
-    success = np.zeros(len(levels), dtype=bool)
+    rewards = np.zeros((int(length.max(initial=0)), len(levels)), dtype=np.float32)
+    success, over = (np.zeros(len(levels), dtype=bool) for _ in range(2))
     for k in range(length.max(initial=0)):
         action = np.zeros(env.num_envs, dtype=np.int64)  # noop for those that are through
         action[: len(plans)] = [plan[k] if k < len(plan) else 0 for plan in plans]
         step = env.step(action)
         frames.append(step.frames)
         ended = step.done[: len(levels)] & (k < length)
+        earned = np.where(k < length, step.reward[: len(levels)], 0)
+        is_shown = ~ended | env.shows_end
+        rewards[k] = np.where(is_shown, earned, 0)
+        rewards[max(0, k - 1)] += np.where(is_shown, 0, earned)
+        over |= ended
         success |= ended & step.success[: len(levels)]
         length = np.where(ended, k + 1 if env.shows_end else k, length)
     shown = np.stack(frames)
     for slot, level in enumerate(levels):
         num = int(length[slot])
-        yield Episode(level, shown[: num + 1, slot], plans[slot][:num], bool(success[slot]))
+        yield Episode(
+            level=level,
+            frames=shown[: num + 1, slot],
+            actions=plans[slot][:num],
+            rewards=rewards[:num, slot],
+            ended=bool(over[slot]),
+            success=bool(success[slot]),
+        )
 
 
 def _record_missing(
@@ -214,7 +235,12 @@ def _keep(episode: Episode, config: RecordConfig, out: Path, work: Path, rate_hz
     write_mp4(
         out / _name(config, episode.level), episode.frames, rate_hz, gop=GOP, crf=CRF, pixel_format="yuv444p"
     )
-    part = {"actions": episode.actions.tolist(), "success": episode.success}
+    part = {
+        "actions": episode.actions.tolist(),
+        "rewards": episode.rewards.tolist(),
+        "ended": episode.ended,
+        "success": episode.success,
+    }
     write_json(_part(work, episode.level), part)
 
 
@@ -236,6 +262,7 @@ def _finish(
         actions,
         kind="discrete",
         names=names,
+        **_outcomes(parts),
     )
     counts = np.bincount(actions, minlength=len(names)).tolist()
     summary = RecordSummary(
@@ -248,6 +275,17 @@ def _finish(
     write_json(work / "summary.json", asdict(summary))
     shutil.rmtree(work / "parts")  # from now on the label file alone holds actions
     return summary
+
+
+def _outcomes(parts: list[dict[str, Any]]) -> dict[str, np.ndarray]:
+    """Rewards and ends; none if an episode was recorded by a version that did not keep them."""
+    if not all("rewards" in part for part in parts):
+        return {}
+    rewards = np.array([reward for part in parts for reward in part["rewards"]], dtype=np.float32)
+    last = np.cumsum([len(part["actions"]) for part in parts]) - 1
+    ended = np.zeros(len(rewards), dtype=bool)
+    ended[[row for row, part in zip(last, parts, strict=True) if part["ended"] and part["actions"]]] = True
+    return {"reward": rewards, "ended": ended}
 
 
 def _refuse_other(out: Path, work: Path, config: RecordConfig) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from genie_lite.data.loading.loader import Clip
@@ -59,6 +59,7 @@ def paint(
     num_frames: int = 15,
     num_examples: int = 3,
     seed: int = 0,
+    codes: Sequence[Int[Tensor, "b k"]] | None = None,
 ) -> Gallery:
     """Draw a run's pictures from held-out clips, of different episodes, in which the most moves.
 
@@ -72,20 +73,22 @@ def paint(
         num_frames: foretold frames of a film, at most; an example is as long as its clip allows.
         num_examples: how many clips to continue.
         seed: of sampling and of the random codes.
+        codes: of all transitions of each clip; inferred where not given. A world of true actions needs them.
     """
-    liveliest = _liveliest(clips, num_examples)
-    frames = liveliest[0]
-    codes = _most_frequent(lam, clips)
+    inferred = [lam.encode(clip.frames).index for clip in clips] if codes is None else codes
+    liveliest = _liveliest(clips, inferred, num_examples)
+    frames, _ = liveliest[0]
+    chosen = _most_frequent(inferred, lam.num_codes if world is None or codes is None else world.num_codes)
     prompt = frames[:, :prompt_frames]
-    films = _films(lam, world, prompt, codes, num_frames, seed)
+    films = _films(lam, world, prompt, chosen, num_frames, seed)
     return Gallery(
         rate_hz=rate_hz,
         strip=_strip(tokenizer, lam, frames[:, :STRIP_FRAMES]),
-        films={code: film for code, film in zip(codes, films, strict=True)},
+        films={code: film for code, film in zip(chosen, films, strict=True)},
         foretold_by="lam" if world is None else "world",
         examples=[]
         if world is None
-        else [_example(world, each, prompt_frames, num_frames, seed) for each in liveliest],
+        else [_example(world, *each, prompt_frames, num_frames, seed) for each in liveliest],
     )
 
 
@@ -140,20 +143,21 @@ def _put(path: Path, data: bytes) -> str:
     return path.name
 
 
-def _liveliest(clips: Sequence[Clip], num: int) -> list[Float[Tensor, "1 t c h w"]]:
-    """The clip with the most motion of each episode, at most `num`, the liveliest first."""
-    best: dict[str, tuple[float, Tensor]] = {}
-    for clip in clips:
+def _liveliest(
+    clips: Sequence[Clip], codes: Sequence[Int[Tensor, "b k"]], num: int
+) -> list[tuple[Float[Tensor, "1 t c h w"], Int[Tensor, "1 k"]]]:
+    """The clip with the most motion of each episode and its codes, at most `num`, the liveliest first."""
+    best: dict[str, tuple[float, tuple[Tensor, Tensor]]] = {}
+    for clip, index in zip(clips, codes, strict=True):
         motion = (clip.frames[:, 1:] - clip.frames[:, :-1]).abs().mean(dim=(1, 2, 3, 4))
         for row, name in enumerate(clip.source):
             if name not in best or float(motion[row]) > best[name][0]:
-                best[name] = (float(motion[row]), clip.frames[row : row + 1])
-    return [frames for _, frames in sorted(best.values(), key=lambda each: -each[0])[:num]]
+                best[name] = (float(motion[row]), (clip.frames[row : row + 1], index[row : row + 1]))
+    return [found for _, found in sorted(best.values(), key=lambda each: -each[0])[:num]]
 
 
-def _most_frequent(lam: LatentActionModel, clips: Sequence[Clip]) -> list[int]:
-    index = torch.cat([lam.encode(clip.frames).index.flatten() for clip in clips])
-    count = torch.bincount(index, minlength=lam.num_codes)
+def _most_frequent(codes: Sequence[Int[Tensor, "b k"]], num_codes: int) -> list[int]:
+    count = torch.bincount(torch.cat([each.flatten() for each in codes]), minlength=num_codes)
     return sorted(count.argsort(descending=True, stable=True)[:MOST_FILMS].tolist())
 
 
@@ -186,11 +190,11 @@ def _strip(tokenizer: VideoTokenizer, lam: LatentActionModel, frames: Tensor) ->
 
 
 def _example(
-    world: World, frames: Tensor, prompt_frames: int, num_frames: int, seed: int
+    world: World, frames: Tensor, codes: Tensor, prompt_frames: int, num_frames: int, seed: int
 ) -> dict[str, np.ndarray]:
     frames = frames[:, : prompt_frames + num_frames]
     prompt = frames[:, :prompt_frames]
-    inferred = world.lam.encode(frames).index[:, prompt_frames - 1 :]
+    inferred = codes[:, prompt_frames - 1 : frames.shape[1] - 1]
     generator = torch.Generator().manual_seed(seed)
     other = torch.randint(world.num_codes, inferred.shape, generator=generator).to(inferred.device)
     start = prompt[:, -1:]

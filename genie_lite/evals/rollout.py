@@ -86,8 +86,18 @@ def continue_clips(
     prompt_frames: int = 1,
     horizon: int = max(HORIZONS),
     seed: int = 0,
+    codes: Sequence[Int[Tensor, "b k"]] | None = None,
 ) -> list[Continuation]:
     """Let the world continue held-out clips, with the codes that the clips themselves contain.
+
+    Args:
+        world: to continue them.
+        clips: held out.
+        prompt_frames: given of each.
+        horizon: frames to foretell.
+        seed: of the first clip's noise.
+        codes: of all transitions of each clip; inferred by the latent action model where not given. A world of true
+            actions needs them.
 
     Raises:
         UserError: a clip is shorter than prompt and horizon together.
@@ -101,11 +111,12 @@ def continue_clips(
                 f"({prompt_frames} given, {horizon} to foretell); ask for longer clips or a shorter horizon"
             )
         frames = clip.frames[:, :needed]
-        codes = world.lam.encode(frames).index[:, prompt_frames - 1 :]
+        found = world.lam.encode(frames).index if codes is None else codes[number][:, : needed - 1]
+        ahead = found[:, prompt_frames - 1 :]
         prompt, target = frames[:, :prompt_frames], frames[:, prompt_frames:]
         # Each batch draws its own noise; the same number gives the same noise whatever the codes.
-        sampled = world.rollout(prompt, codes, seed + number)
-        made.append(Continuation(prompt, target, codes, sampled, tuple(clip.source), seed + number))
+        sampled = world.rollout(prompt, ahead, seed + number)
+        made.append(Continuation(prompt, target, ahead, sampled, tuple(clip.source), seed + number))
     return made
 
 

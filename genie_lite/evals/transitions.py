@@ -54,7 +54,8 @@ def label_transitions(
     is the label of frame k; transitions without one are left out.
 
     Raises:
-        UserError: a game's transition spans more than one frame of its video.
+        UserError: a game's transition spans more than one frame of its video; a shot that cannot be decoded, or has
+            other frames than it says.
     """
     parts = [part for sample in samples if len((part := _of_shot(lam, sample, labels, device)).code)]
     if not parts:
@@ -70,7 +71,7 @@ def label_transitions(
 def _of_shot(
     lam: LatentActionModel, sample: Sample, labels: Labels, device: torch.device | str
 ) -> Transitions:
-    code = lam.encode(to_frames(sample.frames()[None]).to(device))
+    code = lam.encode(to_frames(sample.whole()[None]).to(device))
     native = np.asarray(sample.meta["source_frames"][:-1], dtype=np.int64)
     episode = np.full(len(native), sample.meta["source"])
     rows = labels.locate(episode, native)
@@ -94,10 +95,11 @@ def _expect_single_frames(sample: Sample, known: np.ndarray) -> None:
     longer = np.flatnonzero(known & (np.diff(native) > 1))
     if len(longer):
         first, last = native[longer[0]], native[longer[0] + 1]
+        rate_hz = sample.meta.get("source_rate_hz")
         raise UserError(
             f"labels: a transition from frame {first} to {last} of {sample.meta['source']} has a label; expected "
-            "one frame of the video, and one choice, per transition: ingest at the video's own rate, "
-            f"rate_hz={sample.meta['source_rate_hz']:g}"
+            "one frame of the video, and one choice, per transition: ingest at the video's own rate"
+            + ("" if rate_hz is None else f", rate_hz={rate_hz:g}")
         )
 
 

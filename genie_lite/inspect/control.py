@@ -58,10 +58,12 @@ def _random_error(lam: LatentActionModel, told: Told, draws: int, seed: int) -> 
     """Mean error of several draws of codes, with the frequencies that the codes have."""
     index = told.index
     generator = torch.Generator().manual_seed(seed)
-    vectors = lam.code_vectors().detach().float().cpu()
+    # Of the codes that occur: of a large alphabet not all can be listed.
+    codes, place = index.unique(return_inverse=True)
+    vectors = lam.quantizer.vector_of(codes.to(lam.place.device)).detach().float().cpu()
     errors = []
     for _ in range(draws):
         drawn = torch.randint(index.numel(), (index.numel(),), generator=generator)
-        codes = rearrange(index.flatten()[drawn], "(b k) -> b k", b=len(index))
-        errors.append(told.error(vectors[codes]))
+        chosen = rearrange(place.flatten()[drawn], "(b k) -> b k", b=len(index))
+        errors.append(told.error(vectors[chosen]))
     return np.mean(errors, axis=0)

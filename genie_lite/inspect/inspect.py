@@ -7,7 +7,7 @@
 Nothing here trains or changes the model. What cannot be measured is left out, and a sentence says why.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any
@@ -39,7 +39,7 @@ from genie_lite.inspect.spoken import Spoken, listen
 from genie_lite.inspect.structure import measure_effect, measure_sums
 from genie_lite.inspect.use import alphabet_of, measure_footage, measure_use
 from genie_lite.latents.window import horizon_of
-from genie_lite.models.lam import LatentActionModel
+from genie_lite.models.lam import LatentActionModel, Relation
 from genie_lite.models.world import World
 
 FORMAT = 1
@@ -68,6 +68,7 @@ def inspect_lam(
     options: InspectConfig | None = None,
     *,
     world: World | None = None,
+    relations: Collection[Relation] = (),
     progress: Progress | None = None,
 ) -> Inspection:
     """Measure a latent action model on held-out video, and say what its codes are good for.
@@ -78,6 +79,7 @@ def inspect_lam(
         labels: true actions of both splits, None where there are none.
         options: how much is looked at, and the thresholds.
         world: that the codes steer, None where there is none yet.
+        relations: between codes that the model was trained to have (`LAMWeights.relations`): these decide, too.
         progress: called with (what, done, total).
 
     Raises:
@@ -87,7 +89,7 @@ def inspect_lam(
     options = options or InspectConfig()
     work = _Work(lam, shards, options, progress or _say_nothing)
     measures = dict(work.measure(labels, world))
-    checks = judge(measures, options.thresholds)
+    checks = judge(measures, options.thresholds, relations)
     verdict = conclude(checks)
     return Inspection(tuple(checks), verdict, _tree(work, checks, verdict))
 
@@ -141,7 +143,7 @@ class _Work:
         yield from measure_leak(lam, other, held_out, options.batch)
         self.progress("structure", step["structure"], len(stages))
         yield from measure_sums(lam, other, held_out, options.batch, options.thresholds)
-        codes = _by_frequency(test.code, lam.num_codes)
+        codes = _by_frequency(test.code)
         yield from measure_effect(lam, held_out, codes, options.batch, options.seed)
         self.progress("actions", step["actions"], len(stages))
         rows = (
@@ -192,7 +194,7 @@ class _Work:
             spoken, label = rows.ours.select(rows.test), rows.action[rows.test]
             names = list(rows.labels.names)
         else:
-            common = _by_frequency(test.code, self.lam.num_codes)[:MOST_NAMES]
+            common = _by_frequency(test.code)[:MOST_NAMES]
             spoken = test.select(np.isin(test.code, common))
             label = np.asarray([common.index(code) for code in spoken.code.tolist()])
             names = [f"code {code}" for code in common]
@@ -205,10 +207,10 @@ def frames_apart(lam: LatentActionModel, shards: ShardSet) -> int:
     return horizon_of(lam, shards.rate_hz).frames
 
 
-def _by_frequency(code: np.ndarray, num_codes: int) -> list[int]:
+def _by_frequency(code: np.ndarray) -> list[int]:
     """Codes that occur, the commonest first."""
-    count = np.bincount(code, minlength=num_codes)
-    return [int(each) for each in np.argsort(-count, kind="stable") if count[each]]
+    codes, count = np.unique(code, return_counts=True)
+    return codes[np.argsort(-count, kind="stable")].tolist()
 
 
 def _tree(work: _Work, checks: list[Check], verdict: Verdict) -> dict[str, Any]:

@@ -6,11 +6,13 @@ Where the failure of another check explains that of this one, this one is not co
     good for play                    codes in use, read, steady, in the right rows; nothing leaks; a world follows them
     good for policy pre-training     codes in use, read, in the right rows; nothing leaks; actions can be read off
 
-What *must hold* has to be shown; what *must not fail* may be too close to call.
+What *must hold* has to be shown; what *must not fail* may be too close to call. Additivity and reversal decide where
+the model was trained for them (`asked`), and there about policies alone: who asks for sums and directions does
+arithmetic with embeddings, while a world is steered by one code at a time. Of other models they are told.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -35,7 +37,7 @@ MUST_NOT_FAIL = (
     "shift",
 )
 FOR_PLAY = ("codes_used", "menu_used", "effect", "control")
-FOR_POLICY = ("probe_embedding", "beyond_frame")
+FOR_POLICY = ("probe_embedding", "beyond_frame", "additivity", "reversal")
 MUST_HOLD = ("code_gap", "scene_cut")
 MUST_HOLD_FOR_POLICY = ("way",)
 
@@ -69,12 +71,22 @@ class Verdict:
     why: tuple[str, ...]
 
 
-def judge(measures: Mapping[str, Measure], thresholds: Thresholds) -> list[Check]:
-    """Compare every measurement with what its rule asks, in the order of the rules."""
+def judge(
+    measures: Mapping[str, Measure], thresholds: Thresholds, asked: Collection[str] = ()
+) -> list[Check]:
+    """Compare every measurement with what its rule asks, in the order of the rules.
+
+    Args:
+        measures: by the name of their rule.
+        thresholds: of the rules.
+        asked: what the model was trained to have, of that which training may be asked for (`Rule.unasked`).
+    """
     unknown = measures.keys() - {rule.name for rule in RULES}
     assert not unknown, f"no rule for {sorted(unknown)}"
     outcomes: dict[str, Outcome] = {
-        rule.name: _outcome(rule, measures[rule.name], thresholds) for rule in RULES if rule.name in measures
+        rule.name: _outcome(rule, measures[rule.name], thresholds, asked)
+        for rule in RULES
+        if rule.name in measures
     }
     return [
         _check(rule, measures[rule.name], outcomes, thresholds) for rule in RULES if rule.name in measures
@@ -171,12 +183,19 @@ def _meaning(rule: Rule, outcome: Outcome) -> str:
         return "Too close to call: the neighbours fit neither clearly worse nor clearly better."
     if outcome == "unclear":
         return "Too close to call: the interval lies on both sides of the threshold."
+    if outcome == "told" and rule.unasked:
+        return rule.unasked
     return rule.holds
 
 
-def _outcome(rule: Rule, measure: Measure, thresholds: Thresholds) -> Outcome:
+def _outcome(rule: Rule, measure: Measure, thresholds: Thresholds, asked: Collection[str]) -> Outcome:
     if rule.asks == "told":
         return "told"
+    found = _compared(rule, measure, thresholds)
+    return "told" if rule.unasked and rule.name not in asked and found != "holds" else found
+
+
+def _compared(rule: Rule, measure: Measure, thresholds: Thresholds) -> Outcome:
     value = measure.decides if measure.decides is not None else measure.value
     if math.isnan(mean_of(value)):
         return "unclear"

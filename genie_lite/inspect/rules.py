@@ -17,7 +17,8 @@ class Rule:
     """A question and its answers.
 
     threshold: name in `Thresholds`, where the measurement brings none of its own. holds, fails: what either means.
-    remedy: what to change. needs: checks whose failure explains a failure of this one.
+    remedy: what to change. needs: checks whose failure explains a failure of this one. unasked: of what training may
+    be asked for and need not, what to say of a model that was not and does not have it; nobody is the worse for it.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Rule:
     remedy: str = ""
     threshold: str = ""
     needs: tuple[str, ...] = ()
+    unasked: str = ""
 
 
 COLLAPSE = (
@@ -56,6 +58,11 @@ MORE_TO_SAY = (
     "Give the codes what they lack: some labels during training (200 are enough to "
     "matter), more codes or a wider embedding, pairs at the right distance in time."
 )
+RELATION = (
+    "Raise lam.weights.{} (tenfold), train longer, or give the embedding more dimensions; if the footage cannot be "
+    "like that, leave the loss out: it costs other things."
+)
+UNASKED = "{}; few models' do without being trained for it: give lam.weights.{} a weight if {} are needed."
 
 RULES = (
     Rule(
@@ -277,11 +284,9 @@ RULES = (
         unit="of |z|",
         asks="at most",
         holds="Two transitions add up to the one that spans both.",
-        fails="Embeddings do not add up.",
-        remedy=(
-            "Few models do without being trained for it: give the additivity loss a weight if "
-            "sums are needed."
-        ),
+        fails="Embeddings do not add up, though the model was trained to have them do so.",
+        remedy=RELATION.format("additivity"),
+        unasked=UNASKED.format("Embeddings do not add up", "additivity", "sums"),
     ),
     Rule(
         name="reversal",
@@ -290,11 +295,9 @@ RULES = (
         unit="of |z|",
         asks="at most",
         holds="The way back is minus the way there.",
-        fails="The way back is not minus the way there.",
-        remedy=(
-            "Few models do without being trained for it: give the reversal loss a weight if "
-            "directions are needed."
-        ),
+        fails="The way back is not minus the way there, though the model was trained to have it so.",
+        remedy=RELATION.format("reversal"),
+        unasked=UNASKED.format("The way back is not minus the way there", "reversal", "directions"),
     ),
     Rule(
         name="effect",

@@ -6,7 +6,7 @@
 
 The first two are 0 for displacements. Unrelated vectors give about 1.7 and 1.4, and what a model gets with the second
 pair of another clip is its own baseline. Source: ALAM (arXiv:2605.10819), which trains for them; a model that was
-not may be good without.
+not may be good without, so they decide only where it was (`judge.py`).
 
 The third is a two-way analysis of variance of the mean flow (`motion.py`), frames by codes: the variance between codes
 over that and what is left when frame and code are accounted for. 1: a code means one motion. 0: it depends on the
@@ -51,7 +51,8 @@ def measure_effect(
 ) -> Iterator[tuple[str, Measure]]:
     """Agreement of the motion that each of these codes makes of many start frames."""
     chosen = _starts(held_out)
-    vectors = lam.code_vectors().detach().float().cpu()[list(codes)[:MOST_CODES]]
+    common = torch.tensor(list(codes)[:MOST_CODES], device=lam.place.device)
+    vectors = lam.quantizer.vector_of(common).detach().float().cpu()
     starts = repeat(held_out.frames[chosen, 0], "f c h w -> (f m) c h w", m=len(vectors))
     after = foretell(lam, starts, repeat(vectors, "m d -> (f m) d", f=len(chosen)), batch)
     moved = rearrange(main_motion(starts, after), "(f m) d -> f m d", m=len(vectors))

@@ -8,6 +8,7 @@ A unit is active if its mean varies over the transitions by more than 0.01 (Burd
 bottleneck without noise, and so without a scale, the effective rank is taken instead.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -33,23 +34,26 @@ STILL_DB = 50.0  # closer than a grey level: nothing to name
 
 @dataclass(frozen=True)
 class Alphabet:
-    """size: choices of each position. is_continuous: whether they only stand for vectors that may be anything."""
+    """sizes: choices at each position. is_continuous: whether they only stand for vectors that may be anything."""
 
-    size: int
+    sizes: tuple[int, ...]
     is_continuous: bool
 
 
 def alphabet_of(lam: LatentActionModel) -> Alphabet:
     """What a model can say."""
-    return Alphabet(round(lam.num_codes ** (1 / lam.quantizer.num_tokens)), lam.quantizer.is_continuous)
+    return Alphabet(lam.quantizer.sizes, lam.quantizer.is_continuous)
 
 
 def measure_use(spoken: Spoken, alphabet: Alphabet, thresholds: Thresholds) -> Iterator[tuple[str, Measure]]:
     """Counts of codes, or of active units and of the menu."""
-    size, at_most = alphabet.size, min(alphabet.size, COUNTED)
-    by_position = [_count(column, size) for column in spoken.tokens.T]
-    worst = min(range(len(by_position)), key=lambda place: by_position[place].perplexity)
-    used, source = by_position[worst], spoken.source
+    by_position = [_count(column, size) for column, size in zip(spoken.tokens.T, alphabet.sizes, strict=True)]
+    # Where positions have alphabets of different sizes, the one that makes the least of its own.
+    worst = min(
+        range(len(by_position)), key=lambda place: by_position[place].perplexity / alphabet.sizes[place]
+    )
+    used, source, size = by_position[worst], spoken.source, alphabet.sizes[worst]
+    at_most = min(size, COUNTED)
     of = f" at position {worst + 1} of {len(by_position)}, the worst" if len(by_position) > 1 else ""
     in_use = Measure(
         float(used.codes_used),
@@ -92,7 +96,7 @@ def _count(code: np.ndarray, num_codes: int) -> Usage:
 
 def _evenness(spoken: Spoken, alphabet: Alphabet, worst: str, thresholds: Thresholds) -> Measure:
     """Perplexity of the codes; of several tokens that of all of them together, since together they are the code."""
-    num_codes = float(alphabet.size) ** spoken.tokens.shape[1]
+    num_codes = float(math.prod(alphabet.sizes))
     found = bootstrap(_counts(spoken.code, spoken.source), _perplexity)
     return Measure(
         found,

@@ -20,6 +20,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from genie_lite.data.ingest.workers import Workers
 from genie_lite.data.labels import Labels
 from genie_lite.data.shards.shards import ShardSet
 from genie_lite.errors import UserError
@@ -46,6 +47,7 @@ def extract(
     window_s: float | None = None,
     labels: Labels | None = None,
     workers: int = 1,
+    cluster: Workers | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Write the latent action of every frame; returns the manifest.
@@ -64,12 +66,13 @@ def extract(
             `horizon_of`).
         labels: true actions of single frames, to be written beside the codes.
         workers: processes that encode, each on one thread; the result does not depend on it.
+        cluster: a Ray cluster that encodes in their place.
         progress: called with (samples done, samples).
 
     Raises:
         UserError: frames of another size than the model's, no shard that can be read, a folder that cannot be
             written to, that holds somebody else's manifest or that another extraction is writing, a child process
-            that died, or see `horizon_of`.
+            that died, no cluster, or see `horizon_of`.
     """
     _expect_fitting(lam, shards, workers)
     task_window = horizon_of(lam, shards.rate_hz, window_s, every)
@@ -79,7 +82,7 @@ def extract(
             return read_manifest(out)
         (out / MANIFEST_FILE).unlink(missing_ok=True)
         _sweep(out, task)
-        damaged = _write_parts(task, lam, out, workers, progress)
+        damaged = _write_parts(task, lam, out, workers, cluster, progress)
         about = About(task, every, task_window, (*shards.skipped, *damaged))
         write_json(out / MANIFEST_FILE, build_manifest(lam, about, out))
     manifest = read_manifest(out)
@@ -130,7 +133,12 @@ def _sweep(out: Path, task: Task) -> None:
 
 
 def _write_parts(
-    task: Task, lam: LatentActionModel, out: Path, workers: int, progress: Progress | None
+    task: Task,
+    lam: LatentActionModel,
+    out: Path,
+    workers: int,
+    cluster: Workers | None,
+    progress: Progress | None,
 ) -> list[tuple[str, str]]:
     """Make the parts that are missing, stale or altered; returns the shards that cannot be read, and why.
 
@@ -144,7 +152,7 @@ def _write_parts(
     total = sum(shard.samples for shard in shards)
     count = _Count(total, total - sum(shard.samples for shard in missing), progress)
     faults: dict[str, str] = {}
-    with closing(make_parts(task, lam, missing, workers, count.add)) as made:
+    with closing(make_parts(task, lam, missing, workers, count.add, cluster)) as made:
         for part in made:
             if part.content is None:
                 faults[part.shard.file] = part.fault or "damaged"

@@ -31,6 +31,7 @@ from genie_lite.latents.part import Task, part_name
 from genie_lite.latents.table import FORMAT, MANIFEST_FILE, Latents, read_manifest, read_part
 from genie_lite.latents.window import Every, Horizon
 from genie_lite.models.lam import LatentActionModel
+from genie_lite.nn.quantize import MOST_CODES
 
 STILL_DB = 50  # above it, copying is right: less than a grey level of change, there is nothing to name
 ACTIVE_VARIANCE = 0.01  # of an embedding's unit over all transitions; below it, it says nothing
@@ -48,14 +49,11 @@ class Survey:
     shots: int = 0
     labelled: int = 0
     sources: set[str] = field(default_factory=set)
-    by_code: np.ndarray = field(init=False)
+    by_code: Counter[int] = field(default_factory=Counter)
     by_token: list[np.ndarray] = field(default_factory=list)
     native: Counter[int] = field(default_factory=Counter)
     sums: dict[str, float] = field(default_factory=dict)
     moments: np.ndarray | None = None
-
-    def __post_init__(self) -> None:
-        self.by_code = np.zeros(self.num_codes, np.int64)
 
     def add(self, part: Latents) -> None:
         """Count the rows of one part."""
@@ -65,7 +63,8 @@ class Survey:
         self.shots += len(np.unique(part.key))
         self.labelled += int(part.has_action.sum())
         self.sources.update(np.unique(part.source).tolist())
-        self.by_code += np.bincount(used.code, minlength=self.num_codes)
+        for code, num in zip(*np.unique(used.code, return_counts=True), strict=True):
+            self.by_code[int(code)] += int(num)
         for frames, num in zip(*np.unique(used.horizon_frames, return_counts=True), strict=True):
             self.native[int(frames)] += int(num)
         counts = [np.bincount(column) for column in used.tokens.T]
@@ -86,7 +85,11 @@ class Survey:
         return min((frames for frames, num in self.native.items() if num == most), default=0)
 
     def counts(self) -> dict[str, Any]:
-        """How many there are. uneven: transitions over more or fewer frames of their video than most."""
+        """How many there are.
+
+        uneven: transitions over more or fewer frames of their video than most. by_code: of every code, None of an
+        alphabet that is too large to be listed.
+        """
         return {
             "rows": self.rows,
             "transitions": self.transitions,
@@ -95,7 +98,9 @@ class Survey:
             "labelled": self.labelled,
             "shots": self.shots,
             "sources": len(self.sources),
-            "by_code": self.by_code.tolist(),
+            "by_code": [self.by_code[code] for code in range(self.num_codes)]
+            if self.num_codes <= MOST_CODES
+            else None,
         }
 
     def quality(self) -> dict[str, Any]:
@@ -111,7 +116,7 @@ class Survey:
         }
         return {
             **means,
-            **_usage(self.by_code),
+            **_usage(np.asarray([num for _, num in sorted(self.by_code.items())], np.int64)),
             "tokens": [_usage(counts) for counts in self.by_token],
             "active_units": self._active_units() if self.is_continuous else None,
         }
@@ -267,7 +272,7 @@ def _add(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def _centres(lam: LatentActionModel) -> list[list[float]] | None:
     """The vector of every code, None of an alphabet that is too large to be written down."""
-    if lam.num_codes * lam.code_dim > MOST_NUMBERS:
+    if not lam.quantizer.is_listable or lam.num_codes * lam.code_dim > MOST_NUMBERS:
         return None
     return lam.code_vectors().detach().cpu().tolist()
 

@@ -77,7 +77,7 @@ class Task:
             timestamp_s=times_s,
             horizon_frames=_fill(native[ahead:] - native[:-ahead], num, 0, np.int32),
             dt_s=_fill(times_s[ahead:] - times_s[:-ahead], num, np.nan, np.float32),
-            **_columns(measured, num),
+            **_columns(measured, num, code_type(lam.num_codes)),
             valid=np.arange(num) < num - ahead,
             action=None if self._actions is None else self._actions.of(shot.source, native),
         )
@@ -105,9 +105,14 @@ def _reader(
     return read
 
 
-def _columns(measured: Measured, num: int) -> dict[str, np.ndarray]:
+def code_type(num_codes: int) -> type[np.signedinteger[Any]]:
+    """Of the column `code`: 32 bits as long as they are enough."""
+    return np.int32 if num_codes <= 2**31 else np.int64
+
+
+def _columns(measured: Measured, num: int, code: Any) -> dict[str, np.ndarray]:
     return {
-        "code": _fill(measured.code, num, NO_CODE, np.int32),
+        "code": _fill(measured.code, num, NO_CODE, code),
         "tokens": _fill(measured.tokens, num, NO_CODE, np.int32),
         "embedding": _fill(measured.embedding, num, np.nan, np.float32),
         "recon_psnr_db": _fill(measured.recon_psnr_db, num, np.nan, np.float32),

@@ -1,4 +1,4 @@
-"""Who makes the parts: this process, or child processes side by side. The parts are the same.
+"""Who makes the parts: this process, child processes side by side, or a cluster (`ray_pool.py`). They are the same.
 
 A child is handed the model, then one shard after another, and gives back the part as the bytes of its file: it
 writes nothing, so whatever becomes of it, the folder holds only what the one process that holds its lock has
@@ -18,32 +18,21 @@ import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
 from types import TracebackType
 from typing import Any, cast
 
 import torch
-from safetensors.torch import load, save
 
-from genie_lite.config import parse
+from genie_lite.data.ingest.workers import Workers
 from genie_lite.data.shards.index import Shard
-from genie_lite.data.shards.shards import ShardDamage
 from genie_lite.errors import UserError
+from genie_lite.latents.maker import Made, Packed, make_part
 from genie_lite.latents.part import Task
-from genie_lite.models.lam import LAMConfig, LatentActionModel
+from genie_lite.models.lam import LatentActionModel
 from genie_lite.threads import one_thread
 
 DYING_S = 5.0  # from the end of the connection to the end of the process
-
-
-@dataclass(frozen=True)
-class Made:
-    """What became of a shard. content: its part, None where it cannot be read. fault: why not."""
-
-    shard: Shard
-    content: bytes | None
-    fault: str | None
 
 
 def make_parts(
@@ -52,12 +41,18 @@ def make_parts(
     shards: Sequence[Shard],
     num_workers: int,
     on_sample: Callable[[], None],
+    cluster: Workers | None = None,
 ) -> Generator[Made]:
-    """The part of every shard, in any order; close it to end the children.
+    """The part of every shard, in any order; close it to end the children, or what the cluster has in hand.
 
     Raises:
-        UserError: a child process died, or a shard cannot be fetched.
+        UserError: a child process died, a shard cannot be fetched, or there is no such cluster.
     """
+    if cluster is not None and shards:
+        from genie_lite.latents.ray_pool import make_parts_on_ray  # an extra that most do without
+
+        yield from make_parts_on_ray(task, lam, shards, cluster, on_sample)
+        return
     num = min(num_workers, len(shards))
     if num <= 1:
         yield from _make_here(task, lam, shards, on_sample)
@@ -70,22 +65,19 @@ def _make_here(
     task: Task, lam: LatentActionModel, shards: Sequence[Shard], on_sample: Callable[[], None]
 ) -> Iterator[Made]:
     for shard in shards:
-        try:
-            with one_thread():
-                content, fault = task.make(lam, shard, on_sample), None
-        except ShardDamage as damage:
-            content, fault = None, damage.reason
-        yield Made(shard, content, fault)
+        with one_thread():
+            made = make_part(task, lam, shard, on_sample)
+        yield made
 
 
 class _Pool:
     """Child processes, each with a shard of its own to work on."""
 
     def __init__(self, task: Task, lam: LatentActionModel, num: int) -> None:
-        weights = save({name: tensor.cpu().contiguous() for name, tensor in lam.state_dict().items()})
-        about = {"config": lam.config.model_dump_json(), "device": str(lam.place.device)}
+        packed = Packed.of(lam)
+        about = {"config": packed.config, "device": str(lam.place.device)}
         self._task, self._num = task, num
-        self._model = (json.dumps(about).encode(), weights)
+        self._model = (json.dumps(about).encode(), packed.weights)
         self._children: dict[Connection, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> "_Pool":
@@ -196,20 +188,18 @@ class _Parent:
 def _serve(parent: _Parent) -> None:
     """The child's life: make parts until the parent is gone."""
     task, about = parent.hear_task(), json.loads(parent.hear())
-    config = parse(json.loads(about["config"]), LAMConfig, "the parent's model")
-    lam = LatentActionModel(config, has_weights=True)
-    lam.load_state_dict(load(parent.hear()), strict=True)
-    lam.eval().to(about["device"])
+    lam = Packed(about["config"], parent.hear()).unpack(about["device"])
     while True:
         shard = task.shards.shards[int(parent.hear())]
         try:
-            content = task.make(lam, shard, lambda: parent.say("sample"))
-        except ShardDamage as damage:
-            parent.say("damaged", reason=damage.reason)
+            made = make_part(task, lam, shard, lambda: parent.say("sample"))
         except UserError as error:
             parent.say("refused", message=str(error))
+            continue
+        if made.content is None:
+            parent.say("damaged", reason=made.fault or "damaged")
         else:
-            parent.say("part", content)
+            parent.say("part", made.content)
 
 
 def _main() -> None:

@@ -48,7 +48,8 @@ class Latents:
     source: video file, relative to the folder that was ingested. key: of the shot's sample in the shards.
     split: train or test. frame_index: native index of frame k in its file. timestamp_s: its time.
     horizon_frames: native frames from frame k to the one that the row leads to, 0 where not valid. dt_s: the
-    same in seconds. code: index of the latent action, -1 where not valid. tokens: (rows, m), the choices that
+    same in seconds. code: index of the latent action, -1 where not valid; int32, or int64 of an alphabet of more than
+    2^31. tokens: (rows, m), the choices that
     it is made of. embedding: (rows, d), the vector before it was quantized. recon_psnr_db: of the predicted
     frame. copy_psnr_db: of frame k in its place. valid: whether the frame that it leads to is in this shot.
     action: the label of frame k, (rows,) of int64 with -1 where there is none, or (rows, a) of float32 with NaN
@@ -113,7 +114,7 @@ def encode_part(rows: Latents, stamp: Mapping[str, str]) -> bytes:
         "timestamp_s": pa.array(rows.timestamp_s, pa.float64()),
         "horizon_frames": pa.array(rows.horizon_frames, pa.int32()),
         "dt_s": pa.array(rows.dt_s, pa.float32()),
-        "code": pa.array(rows.code, pa.int32()),
+        "code": pa.array(rows.code, pa.int64() if _is_wide(rows.code) else pa.int32()),
         "tokens": _vectors(rows.tokens.astype(np.int32)),
         "embedding": _vectors(rows.embedding.astype(np.float32)),
         "recon_psnr_db": pa.array(rows.recon_psnr_db, pa.float32()),
@@ -128,6 +129,11 @@ def encode_part(rows: Latents, stamp: Mapping[str, str]) -> bytes:
     buffer = io.BytesIO()
     pq.write_table(table, buffer)
     return buffer.getvalue()
+
+
+def _is_wide(code: np.ndarray) -> bool:
+    """Whether an alphabet of several tokens takes 64 bits for one number; which is so for all parts of one model."""
+    return code.dtype == np.int64
 
 
 def write_part(path: Path, rows: Latents, stamp: Mapping[str, str]) -> None:

@@ -14,6 +14,8 @@ masked new frame. The clean copy never depends on the hidden one, which makes ca
 In play the past is a ring of keys and values (`nn/ring.py`) with a page open for the new frame: `next_logits` is
 asked a few times (`sampling.py`), then `commit` keeps the frame.
 
+Instead of codes, true actions may lead from frame to frame, where they are known (`condition.py`).
+
 Sources: Genie, arXiv:2402.15391, section 2.1; mask ratios: MaskGIT, arXiv:2202.04200, section 3; the two
 copies: block diffusion, arXiv:2503.09573, section 4.
 Differs from Genie: the past is clean, with a share of random tokens (`corruption`), not masked; mask
@@ -34,6 +36,7 @@ from torch import Tensor, nn
 from genie_lite.artifact import load_weights, read_artifact
 from genie_lite.config import Config, parse
 from genie_lite.losses import masked_cross_entropy
+from genie_lite.models.condition import ActionsCondition, ActionTable, CodesCondition, ConditionConfig
 from genie_lite.nn.attention import check_heads
 from genie_lite.nn.inject import Inject, InjectKind
 from genie_lite.nn.ring import Page, Ring
@@ -51,6 +54,7 @@ class DynamicsConfig(Config):
     inject: InjectKind = "token"
     # Largest share of past tokens replaced by random ones, drawn per clip.
     corruption: float = Field(default=0.1, ge=0, le=1)
+    condition: ConditionConfig = CodesCondition()  # what leads from frame to frame
 
     @model_validator(mode="after")
     def _heads_fit(self) -> "DynamicsConfig":
@@ -65,11 +69,12 @@ WHOLE: Share = (0, 1)
 
 
 class DynamicsSizes(Config):
-    """What the tokenizer and the LAM decide: never restated in a recipe."""
+    """What the tokenizer, the LAM and the labels decide: never restated in a recipe."""
 
     vocabulary: int  # codes of the tokenizer
     num_tokens: int  # tokens of a frame
     code_dim: int  # width of a latent action's vector
+    actions: tuple[str, ...] = ()  # names of the true actions, where the model is led by them
 
 
 class DynamicsSpec(Config):
@@ -108,11 +113,27 @@ class DynamicsModel(nn.Module):
         self.inject = Inject(config.inject, self.sizes.code_dim, config.width)
         self.transformer = STTransformer(config.width, config.depth, config.heads, config.window)
         self.to_logits = nn.Linear(config.width, self.sizes.vocabulary)
+        self.condition = _condition(config.condition, self.sizes)
 
     @property
     def reach(self) -> int:
         """Earlier frames that the next one can depend on."""
         return self.transformer.reach
+
+    @property
+    def actions(self) -> tuple[str, ...]:
+        """Names of the true actions that lead it; empty where latent ones do."""
+        return self.sizes.actions
+
+    def code_table(self, code_vectors: Float[Tensor, "codes d"]) -> Float[Tensor, "rows d"]:
+        """The vectors that may lead to a frame, given those of the latent actions; see `condition.py`."""
+        return code_vectors if self.condition is None else self.condition.vectors(code_vectors)
+
+    def rows_of(
+        self, codes: Int[Tensor, "b k"], actions: Int[Tensor, "b k"] | None = None
+    ) -> Int[Tensor, "b k"]:
+        """Which row of `code_table` leads to each frame, from latent actions and, where they are known, true ones."""
+        return codes if self.condition is None else self.condition.rows(codes, actions)
 
     def forward(
         self,
@@ -125,7 +146,7 @@ class DynamicsModel(nn.Module):
 
         Args:
             tokens: a clip of t frames.
-            codes: vectors of its t - 1 latent actions.
+            codes: vectors of what led to t - 1 of them, rows of `code_table`.
             generator: the only source of randomness: mask ratios, masks, and in training corruption.
             share: which clips of a batch these are, where processes share one out.
         """
@@ -192,6 +213,14 @@ class DynamicsModel(nn.Module):
 
     def _rows(self, tokens: Tensor, codes: Tensor) -> Tensor:
         return self.inject(self.embed(tokens) + self.place, codes)
+
+
+def _condition(config: CodesCondition | ActionsCondition, sizes: DynamicsSizes) -> ActionTable | None:
+    if isinstance(config, CodesCondition):
+        return None
+    if not sizes.actions:
+        raise ValueError("condition: kind is actions, but it is not known which; labels name them")
+    return ActionTable(config, len(sizes.actions), sizes.code_dim)
 
 
 def two_copies(num: int, window: int, device: torch.device | None = None) -> Bool[Tensor, "s s"]:

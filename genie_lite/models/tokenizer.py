@@ -26,7 +26,7 @@ from genie_lite.config import Config, parse
 from genie_lite.losses import pixel_loss
 from genie_lite.nn.attention import check_heads
 from genie_lite.nn.patch import grid_of, patchify, unpatchify
-from genie_lite.nn.quantize import Quantizer, TokenConfig, VQConfig
+from genie_lite.nn.quantize import MOST_CODES, Quantizer, TokenConfig, VQConfig
 from genie_lite.nn.ring import Ring
 from genie_lite.nn.transformer import STTransformer
 from genie_lite.types import Loss, Quantized
@@ -51,6 +51,11 @@ class TokenizerConfig(Config):
             raise ValueError(
                 f"code.tokens: found {self.code.tokens}, expected 1: the dynamics model foretells one token per patch; "
                 "for more of them make patch smaller"
+            )
+        if len(self.code.sizes) > 1:
+            raise ValueError(
+                f"code.levels: {list(self.code.sizes)} make more than {MOST_CODES} codes, of which the dynamics model "
+                "could not choose one per patch; take fewer or smaller levels"
             )
         return self
 

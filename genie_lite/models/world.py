@@ -2,6 +2,7 @@
 
     state = world.reset(frames, seed=7)        frames to begin from, one or more
     state, frame = world.step(state, code)     one code per stream; states are never changed in place
+    state, frame = world.follow(state, tokens, code)   the same, of a frame whose tokens were kept
 
 A state can be kept, copied and stepped again with another code: rewinding and branching need no more.
 Rollouts stay in tokens: a frame is decoded to be looked at and never encoded again.
@@ -39,8 +40,9 @@ NO_CODE = -1  # of a stream's first frame, to which no code led
 class State:
     """Where streams stand; they may be of different ages. Immutable: a step returns a new one.
 
-    tokens, codes: of the last r frames, with the code that led to each; what lies before a stream's first frame
-    is never read. frame: index of the newest frame. seed, stream: what all noise still to come depends on.
+    tokens, codes: of the last r frames, with the code that led to each (in a world of true actions, those of given
+    frames are beyond its codes: no action is known); what lies before a stream's first frame is never read.
+    frame: index of the newest frame. seed, stream: what all noise still to come depends on.
     past, decoder: the caches of the dynamics model and of the tokenizer's decoder; None in a world without.
     """
 
@@ -109,7 +111,7 @@ class World:
             check_compiler(dynamics.place.device)
         self._next_logits = torch.compile(dynamics.next_logits) if compiled else dynamics.next_logits
         with torch.no_grad():
-            vectors = lam.code_vectors()
+            vectors = dynamics.code_table(lam.code_vectors())
             # The last is that of NO_CODE.
             self._vector = torch.cat([vectors.to(dynamics.dtype), dynamics.first_codes(1)[0]])
 
@@ -126,8 +128,13 @@ class World:
 
     @property
     def num_codes(self) -> int:
-        """Number of latent actions to choose from."""
-        return self.lam.num_codes
+        """Number of latent actions to choose from, or of true ones in a world that was trained on them."""
+        return len(self.actions) or self.lam.num_codes
+
+    @property
+    def actions(self) -> tuple[str, ...]:
+        """Names of the true actions that a code is the number of; empty where codes are latent actions."""
+        return self.dynamics.actions
 
     @property
     def device(self) -> torch.device:
@@ -169,17 +176,33 @@ class World:
         Raises:
             UserError: a code outside [0, num_codes).
         """
-        is_whole = not (code.is_floating_point() or code.dtype == torch.bool)
-        if (
-            not (is_whole and code.shape == state.frame.shape)
-            or int(code.min()) < 0
-            or int(code.max()) >= self.num_codes
-        ):
-            raise UserError(
-                f"code: found {code.tolist()}, expected {len(state)} integers from 0 to {self.num_codes - 1}"
-            )
+        self._check_code(state, code)
         groups, code = self._groups(len(state)), code.long()
         states, frames = zip(*(self._step(state.of(each), code[each]) for each in groups), strict=True)
+        return _first(len(state), states), torch.cat(frames)[: len(state)]
+
+    @torch.inference_mode()
+    def follow(
+        self, state: State, tokens: Int[Tensor, "b n"], code: Int[Tensor, " b"]
+    ) -> tuple[State, Float[Tensor, "b c h w"]]:
+        """Append frames whose tokens are known, such as those that `step` drew once; nothing is drawn.
+
+        Bit for bit what `step` returned when it drew these tokens, in the time of one refinement pass.
+
+        Args:
+            state: before these frames.
+            tokens: of the next frame of each stream, as `State.tokens` keeps them.
+            code: the latent action that led to it.
+
+        Raises:
+            UserError: tokens or codes outside their alphabets, or not one frame of each stream.
+        """
+        self._check_code(state, code)
+        self._check_tokens(state, tokens)
+        groups, code, tokens = self._groups(len(state)), code.long(), tokens.long()
+        states, frames = zip(
+            *(self._follow(state.of(each), tokens[each], code[each]) for each in groups), strict=True
+        )
         return _first(len(state), states), torch.cat(frames)[: len(state)]
 
     @torch.inference_mode()
@@ -210,7 +233,7 @@ class World:
     def _reset(self, frames: Tensor, seed: Tensor, stream: Tensor) -> State:
         tokens = self.tokenizer.encode(frames).index
         none = torch.full_like(tokens[:, :1, 0], NO_CODE)
-        codes = none if frames.shape[1] == 1 else torch.cat([none, self.lam.encode(frames).index], dim=1)
+        codes = none if frames.shape[1] == 1 else torch.cat([none, self._between(frames)], dim=1)
         state = State(
             tokens=tokens.new_zeros(len(frames), self._num_kept, tokens.shape[-1]),
             codes=codes.new_full((len(frames), self._num_kept), NO_CODE),
@@ -221,9 +244,12 @@ class World:
             decoder=self.tokenizer.begin(torch.zeros_like(seed)) if self.cache else None,
         )
         for token, code in zip(tokens.unbind(dim=1), codes.unbind(dim=1), strict=True):
-            page = None if state.past is None else self.dynamics.open(state.past)
-            state, _ = self._commit(state, token, code, page)
+            state, _ = self._follow(state, token, code)
         return state
+
+    def _between(self, frames: Tensor) -> Tensor:
+        """What led from each given frame to the next: latent actions, or "missing" where true ones lead."""
+        return self.dynamics.rows_of(self.lam.encode(frames).index)
 
     def _step(self, state: State, code: Tensor) -> tuple[State, Tensor]:
         steps, places = self.sampling.refinements, state.tokens.shape[-1]
@@ -238,6 +264,10 @@ class World:
             )
 
         tokens = sample(predict, noise, self.sampling.temperature, self.dynamics.mask_token)
+        return self._commit(state, tokens, code, page)
+
+    def _follow(self, state: State, tokens: Tensor, code: Tensor) -> tuple[State, Tensor]:
+        page = None if state.past is None else self.dynamics.open(state.past)
         return self._commit(state, tokens, code, page)
 
     def _commit(self, state: State, tokens: Tensor, code: Tensor, page: Page | None) -> tuple[State, Tensor]:
@@ -294,6 +324,20 @@ class World:
         rest = torch.arange(batch - batch % size, batch, device=self.device)
         return [*whole, *([torch.cat([rest, rest[-1:].expand(size - len(rest))])] if len(rest) else [])]
 
+    def _check_code(self, state: State, code: Tensor) -> None:
+        if not _are_indices(code, tuple(state.frame.shape), self.num_codes):
+            raise UserError(
+                f"code: found {code.tolist()}, expected {len(state)} integers from 0 to {self.num_codes - 1}"
+            )
+
+    def _check_tokens(self, state: State, tokens: Tensor) -> None:
+        shape, vocabulary = (len(state), self.tokenizer.num_tokens), self.dynamics.mask_token
+        if not _are_indices(tokens, shape, vocabulary):
+            raise UserError(
+                f"tokens: found {list(tokens.shape)} of {tokens.dtype}, expected {list(shape)} integers from 0 to "
+                f"{vocabulary - 1}; they are of another world"
+            )
+
     def _check_kept(self, tensors: Mapping[str, Tensor]) -> None:
         batch = len(tensors["frame"]) if "frame" in tensors else 0
         rows = {"tokens": (self._num_kept, self.tokenizer.num_tokens), "codes": (self._num_kept,)}
@@ -315,6 +359,12 @@ class World:
             raise UserError(
                 f"frames: found values from {low:g} to {high:g}, expected 0 to 1; divide bytes by 255"
             )
+
+
+def _are_indices(found: Tensor, shape: tuple[int, ...], num: int) -> bool:
+    """Whether these are whole numbers from 0 to num - 1, so many of them."""
+    is_whole = not (found.is_floating_point() or found.dtype == torch.bool)
+    return is_whole and tuple(found.shape) == shape and int(found.min()) >= 0 and int(found.max()) < num
 
 
 def _first(num: int, states: Sequence[State]) -> State:

@@ -43,6 +43,22 @@ class TimmFeatures(Config):
 FeatureConfig = Annotated[PixelFeatures | TimmFeatures, Field(discriminator="kind")]
 
 
+def expect_known(config: FeatureConfig, where: str) -> None:
+    """Refuse what timm cannot build, before hours of work; nothing is built, or downloaded, to find out.
+
+    Args:
+        config: of a model.
+        where: its place in a recipe.
+
+    Raises:
+        UserError: timm is missing, does not know the name, or has no weights of that name.
+    """
+    if config.kind == "timm":
+        timm = _timm(where)
+        if config != TimmFeatures(size_px=config.size_px):  # every timm that we can use has ours
+            _expect_name(timm, config, where)
+
+
 class FrozenFeatures(nn.Module):
     """A frozen image model, read off at the patches of a grid."""
 
@@ -132,20 +148,13 @@ class FeatureTarget(FrozenFeatures):
 
 def _load(config: TimmFeatures, where: str, *, has_weights: bool) -> tuple[Any, dict[str, Any]]:
     """A frozen timm model and its image size, mean and deviation; raises a UserError as `FrozenFeatures`."""
-    from genie_lite.torchvision_shim import repair
+    timm = _timm(where)
+    from timm.data.config import resolve_model_data_config
 
-    repair()
+    pretrained = config.pretrained and not has_weights
+    _expect_name(timm, config.model_copy(update={"pretrained": pretrained}), where)
     try:
-        import timm
-        from timm.data.config import resolve_model_data_config
-    except ImportError as error:
-        raise UserError(f"{where}: kind timm needs the package timm; pip install timm") from error
-    if not timm.is_model(config.name):
-        near = timm.list_models(f"*{config.name.split('_')[0]}*")[:3]
-        hint = ", ".join(near) or "vit_tiny_patch16_224"
-        raise UserError(f"{where}.name: timm knows no '{config.name}'; it knows {hint}")
-    try:
-        backbone = _create(timm, config, pretrained=config.pretrained and not has_weights)
+        backbone = _create(timm, config, pretrained=pretrained)
     except (OSError, RuntimeError) as error:
         raise UserError(
             f"{where}: no weights of '{config.name}' to be had ({' '.join(str(error).split())[:120]}); "
@@ -158,6 +167,31 @@ def _load(config: TimmFeatures, where: str, *, has_weights: bool) -> tuple[Any, 
             f"{patch[0]} pixels"
         )
     return backbone.eval().requires_grad_(False), resolve_model_data_config(backbone)
+
+
+def _timm(where: str) -> Any:
+    """The library, which takes seconds to import."""
+    from genie_lite.torchvision_shim import repair
+
+    repair()
+    try:
+        import timm
+    except ImportError as error:
+        raise UserError(f"{where}: kind timm needs the package timm; pip install timm") from error
+    return timm
+
+
+def _expect_name(timm: Any, config: TimmFeatures, where: str) -> None:
+    model, _, tag = config.name.partition(".")
+    if not timm.is_model(config.name):
+        near = timm.list_models(f"*{model.split('_')[0]}*")[:3]
+        hint = ", ".join(near) or "vit_tiny_patch16_224"
+        raise UserError(f"{where}.name: timm knows no '{config.name}'; it knows {hint}")
+    known = timm.list_pretrained(f"{model}.*")
+    if (tag and config.name not in known) or (config.pretrained and not known):
+        raise UserError(
+            f"{where}.name: timm has no weights '{config.name}'; of {model} it has {', '.join(known) or 'none'}"
+        )
 
 
 def _create(timm: Any, config: TimmFeatures, *, pretrained: bool) -> Any:

@@ -1,12 +1,13 @@
 """Bottlenecks: vectors in, and out comes little: one of a few codes, or a vector with noise.
 
 Several kinds (`nn/bottleneck/config.py` lists them) behind one face. Each has an alphabet, `num_codes` of them, in
-which `index` is a letter and `vector_of` its vector: worlds are steered by it, whatever the kind. Of the continuous
-kinds these letters are centres, and `vector` is not one of them.
+which `index` is a letter and `vector_of` its vector: worlds are steered by it, whatever the kind, as long as it can
+be listed. Of the continuous kinds these letters are centres, and `vector` is not one of them.
 
 Everything runs in float32: distances between near codes drown in bfloat16's rounding.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from genie_lite.nn.bottleneck.config import (
     TokenConfig,
     VAEConfig,
     VQConfig,
+    expect_listable,
 )
 from genie_lite.nn.bottleneck.standardize import Standardize
 from genie_lite.types import Quantized
@@ -38,6 +40,7 @@ __all__ = [
     "TokenConfig",
     "VAEConfig",
     "VQConfig",
+    "expect_listable",
 ]
 
 
@@ -48,12 +51,17 @@ class Quantizer(nn.Module):
         self, config: VQConfig | ResidualVQConfig | FSQConfig | VAEConfig | NoneConfig, width: int
     ) -> None:
         super().__init__()
-        self.kind = config.kind
+        self.config = config
         self.dim = config.width
         num_read = 2 * self.dim if config.kind == "vae" else self.dim  # means and variances
         self.project = nn.Linear(width, num_read, bias=False)  # standardizing would take a bias away
         self.standardize = Standardize(num_read)
         self.layer = _layer(config)
+
+    @property
+    def kind(self) -> str:
+        """See `nn/bottleneck/config.py`."""
+        return self.config.kind
 
     @property
     def is_continuous(self) -> bool:
@@ -63,31 +71,32 @@ class Quantizer(nn.Module):
     @property
     def num_tokens(self) -> int:
         """Choices that an index is made of."""
-        return self.layer.num_tokens
+        return len(self.sizes)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """How many codes each of them may be."""
+        return self.layer.sizes
 
     @property
     def codes_per_token(self) -> int:
-        """Size of the alphabet of one of them."""
-        return self.layer.codes_per_token
+        """Size of the alphabet of one of them, the largest where they differ."""
+        return max(self.sizes)
 
     @property
     def num_codes(self) -> int:
-        """Size of the alphabet of indices."""
-        return self.codes_per_token**self.num_tokens
+        """Size of the alphabet of indices, at most 2^63; see `is_listable`."""
+        return math.prod(self.sizes)
+
+    @property
+    def is_listable(self) -> bool:
+        """Whether the alphabet is small enough for what lists it or counts by it; else tokens are to be asked."""
+        return self.num_codes <= MOST_CODES
 
     def forward(self, rows: Float[Tensor, "*rows width"]) -> Quantized:
         """Pass rows through; in training, books, menus and statistics learn from them."""
         with torch.autocast(rows.device.type, enabled=False):
-            choice = self.layer.choose(self.standardize(self.project(rows.float())))
-        return Quantized(
-            index=compose(choice.tokens, self.codes_per_token),
-            tokens=choice.tokens,
-            vector=choice.vector,
-            embedding=choice.embedding,
-            spread=choice.spread,
-            commitment=choice.commitment,
-            kl=choice.kl,
-        )
+            return self.layer.choose(self.standardize(self.project(rows.float())))
 
     def embed(
         self, rows: Float[Tensor, "*rows width"], batch: Float[Tensor, "*batch width"]
@@ -105,11 +114,11 @@ class Quantizer(nn.Module):
 
     def tokens_of(self, index: Int[Tensor, "*rows"]) -> Int[Tensor, "*rows m"]:
         """The tokens that each index is made of."""
-        return digits(index, self.codes_per_token, self.num_tokens)
+        return digits(index, self.sizes)
 
     def index_of(self, tokens: Int[Tensor, "*rows m"]) -> Int[Tensor, "*rows"]:
         """The index that tokens make up."""
-        return compose(tokens, self.codes_per_token)
+        return compose(tokens, self.sizes)
 
     def vector_of(self, index: Int[Tensor, "*rows"]) -> Float[Tensor, "*rows e"]:
         """The vector that stands for each index: as `forward` would have returned it, or its centre."""
@@ -117,7 +126,12 @@ class Quantizer(nn.Module):
         return vectors.reshape(*index.shape, self.dim)
 
     def all_vectors(self) -> Float[Tensor, "num_codes e"]:
-        """Every code's vector, in the order of the indices."""
+        """Every code's vector, in the order of the indices.
+
+        Raises:
+            UserError: there are too many.
+        """
+        expect_listable(self.config)
         device = self.project.weight.device
         return self.vector_of(torch.arange(self.num_codes, device=device))
 

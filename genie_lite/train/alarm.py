@@ -9,7 +9,6 @@ What it reads is what validation measures; `train/callbacks.py` asks.
 """
 
 import logging
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -125,10 +124,12 @@ def kind_of(spec: Any) -> str | None:
 
 
 def letters_of(spec: Any) -> int:
-    """How many codes one token of a model may be, by its configuration; 0 where it has no alphabet of its own."""
+    """How many codes one token of a model may be, by its configuration; 0 where it has no alphabet of its own.
+
+    Of tokens of different sizes the smallest one, whose perplexity cannot be more.
+    """
     code = getattr(spec, "code", None)
-    levels = getattr(code, "levels", None)
-    return getattr(code, "num_codes", 0) if levels is None else math.prod(levels)
+    return 0 if code is None or code.kind in ("vae", "none") else min(code.sizes)
 
 
 def low_perplexity(letters: int) -> float:

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from genie_lite.config import Config
 from genie_lite.data.loading.weight import EvenWeight, WeightConfig
+from genie_lite.models.condition import ActionsCondition
 from genie_lite.models.dynamics import DynamicsConfig, DynamicsWeights
 from genie_lite.models.lam import LAMConfig, LAMWeights
 from genie_lite.models.tokenizer import TokenizerConfig, TokenizerWeights
@@ -61,14 +62,20 @@ class TokenizerStage(Config):
     weights: TokenizerWeights = TokenizerWeights()
     train: TrainConfig
 
+    @property
+    def uses_labels(self) -> bool:
+        """Frames alone are looked at."""
+        return False
+
 
 class LabelsConfig(Config):
-    """True actions that the latent action model is shown in training, of each robot that labels were given of.
+    """True actions that a stage is shown in training, of each robot that labels were given of.
 
     Budget and episodes count for every robot by itself: two robots with a budget of 200 are 400 labels. With the seed
     of `adapt` and its budget, these are the same few labels. Episodes count, where they are given.
 
-    A run calls a robot as its dataset's folder is called, a game by its name, and labels of a file `labels`. Each has a
+    A run calls a robot as its dataset's folder is called, a game by its name, and labels of a file `labels`. A dynamics
+    model learns the actions of one of them. In a latent action model each has a
     head of that name, all of which `heads.json` beside the model lists (`models/heads.py`: `read_heads(...).names`).
     """
 
@@ -119,7 +126,32 @@ class DynamicsStage(Config):
 
     model: DynamicsConfig = DynamicsConfig()
     weights: DynamicsWeights = DynamicsWeights()
+    labels: LabelsConfig | None = None  # of true actions, where model.condition.kind is actions
     train: TrainConfig
+
+    @model_validator(mode="after")
+    def _labels_fit(self) -> "DynamicsStage":
+        wants = isinstance(self.model.condition, ActionsCondition)
+        if wants and self.labels is None:
+            raise ValueError(
+                "model.condition.kind is actions, but labels are not set; say how many are shown, such as "
+                "labels: {budget: 200}"
+            )
+        if self.labels is not None and not wants:
+            raise ValueError(
+                "labels are set, but model.condition.kind is codes, which looks at none; make it actions, or leave "
+                "labels out"
+            )
+        if self.labels is not None and self.labels.batch % self.train.accumulate:
+            raise ValueError(
+                f"labels.batch {self.labels.batch} is not divisible by train.accumulate {self.train.accumulate}"
+            )
+        return self
+
+    @property
+    def uses_labels(self) -> bool:
+        """Whether training looks at labels."""
+        return self.labels is not None
 
 
 StageConfig = TokenizerStage | LAMStage | DynamicsStage

@@ -27,7 +27,8 @@ from genie_lite.data.loading.weight import MaskWeight
 from genie_lite.data.shards.shards import ShardSet
 from genie_lite.errors import UserError
 from genie_lite.files import read_json, write_json
-from genie_lite.train.config import STAGES, DynamicsStage, LAMStage, StageConfig, StageName
+from genie_lite.train.config import STAGES, DynamicsStage, LAMStage, StageConfig, StageName, TokenizerStage
+from genie_lite.train.label_choices import choices_of
 from genie_lite.train.logging import WandbMode, check_wandb
 from genie_lite.train.rank import is_main_process
 
@@ -71,7 +72,7 @@ def fit(
         recipe_text: kept beside the weights.
         strict: stop where a shard cannot be read any more, instead of taking other windows.
         labels: true actions, of one robot or several, by name or not (see `label_shots.robots_of`). Read by the latent
-            action model alone, and only where its `labels` is set.
+            action model and the dynamics model alone, and only where their `labels` are set.
 
     Returns:
         The finished stage, at once if it was finished before.
@@ -109,19 +110,22 @@ def check_labels(config: StageConfig, labels: Sequence[Labels] | Mapping[str, La
     Raises:
         UserError: there are none, or fewer episodes than are asked for.
     """
-    if not isinstance(config, LAMStage) or config.labels is None or not config.uses_labels:
+    if isinstance(config, TokenizerStage) or config.labels is None or not config.uses_labels:
         return
+    stage = "lam" if isinstance(config, LAMStage) else "dynamics"
     given = list(labels.values()) if isinstance(labels, Mapping) else list(labels)
     if not any(len(each) for each in given):
         raise UserError(
-            "lam.labels: is set, but there are no labels; name them (labels.source), or set lam.labels to null"
+            f"{stage}.labels: is set, but there are no labels; name them (labels.source), or set {stage}.labels to null"
         )
     fewest = min(len(each.episodes) for each in given if len(each))
     if config.labels.episodes is not None and config.labels.episodes > fewest:
         raise UserError(
-            f"lam.labels.episodes: found {config.labels.episodes}, expected at most {fewest}, the labelled episodes "
-            "that a robot has"
+            f"{stage}.labels.episodes: found {config.labels.episodes}, expected at most {fewest}, the labelled "
+            "episodes that a robot has"
         )
+    if isinstance(config, DynamicsStage):
+        choices_of(labels)
 
 
 def _check_frames(config: StageConfig, shards: ShardSet | Corpora[Any]) -> None:
@@ -145,7 +149,7 @@ def origin_of(
     origin = {**json.loads(config.model_dump_json()), "seed": seed, "shards": shards.fingerprint}
     if isinstance(config, LAMStage) and isinstance(config.pixel_weight, MaskWeight):
         origin["pixel_weight"]["masks"] = fingerprint_of(Path(config.pixel_weight.masks))
-    if isinstance(config, LAMStage) and config.uses_labels:
+    if config.uses_labels:
         given = (
             labels if isinstance(labels, Mapping) else {str(place): each for place, each in enumerate(labels)}
         )

@@ -72,7 +72,8 @@ def read_shots(
         strict: stop at a shard that cannot be read, instead of going on without it.
 
     Raises:
-        UserError: a robot's labels fit no transition of the training split, or fit two corpora at once.
+        UserError: a robot's labels fit no transition of the training split, or fit two corpora at once; a shot with
+            labels that cannot be decoded, or has other frames than it says.
     """
     places = list(_places(corpora, pair, strict=strict))
     wanted: list[_Wanted] = []
@@ -209,7 +210,7 @@ def _shot(wanted: _Wanted, sample: Sample) -> LabelledShot:
     given = budget.action[np.maximum(wanted.row, 0)]
     dense = np.eye(budget.num_actions, dtype=np.float32)[given] if is_discrete else given.astype(np.float32)
     return LabelledShot(
-        pixels=sample.frames(),
+        pixels=sample.whole(),
         robot=wanted.robot,
         native=wanted.place.native,
         action=dense * known[:, None],

@@ -26,8 +26,15 @@ from genie_lite.train.config import DynamicsStage, LAMStage, StageConfig, Tokeni
 from genie_lite.train.framework import L, OptimizerLRScheduler
 from genie_lite.train.fsdp import share_out
 from genie_lite.train.labelled import LabelledBatch, LabelledClips
+from genie_lite.train.labelled_tokens import ShownChoices
 from genie_lite.train.optim import build_optimizer, step_seed
-from genie_lite.train.validation import Measured, measure_dynamics, measure_lam, measure_tokenizer
+from genie_lite.train.validation import (
+    Measured,
+    measure_dynamics,
+    measure_lam,
+    measure_led,
+    measure_tokenizer,
+)
 from genie_lite.train.views import Views, view_of, views_of
 from genie_lite.types import Loss
 
@@ -137,29 +144,65 @@ class DynamicsModule(L.LightningModule):
     code_vectors: Tensor
 
     def __init__(
-        self, config: DynamicsStage, parents: tuple[VideoTokenizer, LatentActionModel], seed: int
+        self,
+        config: DynamicsStage,
+        parents: tuple[VideoTokenizer, LatentActionModel],
+        seed: int,
+        choices: ShownChoices | None = None,
     ) -> None:
+        """Build it.
+
+        Args:
+            config: of the stage.
+            parents: tokenizer and latent action model.
+            seed: of every step's randomness.
+            choices: true actions, where they lead the model.
+        """
         super().__init__()
         self.seed, self.weights, self.train_config = seed, config.weights, config.train
         tokens, codes = parents
         sizes = DynamicsSizes(
-            vocabulary=tokens.num_codes, num_tokens=tokens.num_tokens, code_dim=codes.code_dim
+            vocabulary=tokens.num_codes,
+            num_tokens=tokens.num_tokens,
+            code_dim=codes.code_dim,
+            actions=() if choices is None else choices.names,
         )
-        self.spec = DynamicsSpec(model=config.model, sizes=sizes)
+        self.spec, self._choices = DynamicsSpec(model=config.model, sizes=sizes), choices
         self.model = DynamicsModel(self.spec)
         self.register_buffer("code_vectors", codes.code_vectors().detach().clone(), persistent=False)
 
     def configure_model(self) -> None:
-        share_out(self.model, self.device_mesh)
+        led = self.model.condition is not None
+        share_out(self.model, self.device_mesh, also=["code_table"] if led else [])
 
     def training_step(self, clip: TokenClip, batch_idx: int) -> dict[str, Any]:
         generator = torch.Generator().manual_seed(step_seed(self.seed, batch_idx))
         share = self.global_rank, self.trainer.world_size  # as `token_loader` shares a batch out
-        out = self.model(clip.tokens, self.code_vectors[clip.codes], generator, share)
+        if self._choices is not None:
+            clip = self._with_labelled(clip, self._choices, batch_idx, share)
+        vectors = self.model.code_table(self.code_vectors)
+        out = self.model(clip.tokens, vectors[clip.codes], generator, share)
         return _step_output(dynamics.objective(out, clip.tokens, self.weights))
 
+    def _with_labelled(
+        self, clip: TokenClip, choices: ShownChoices, batch_idx: int, share: tuple[int, int]
+    ) -> TokenClip:
+        """The windows of a step and the labelled ones beside them, each with its rows of the model's table."""
+        assert self.model.condition is not None
+        generator = torch.Generator().manual_seed(step_seed(self.seed, batch_idx, "labels"))
+        drawn = choices.train().draw(generator, share).to(self.device)
+        shown = self.model.condition.hide(drawn.actions, generator, share)
+        rows = self.model.rows_of(clip.codes), self.model.rows_of(drawn.codes, shown)
+        return TokenClip(torch.cat([clip.tokens, drawn.tokens]), torch.cat(rows))
+
     def measure(self, clips: Sequence[TokenClip]) -> Measured:
-        return measure_dynamics(self.model, self.code_vectors, clips)
+        vectors = self.model.code_table(self.code_vectors)
+        if self._choices is None:
+            return measure_dynamics(self.model, vectors, clips)
+        without = [TokenClip(each.tokens, self.model.rows_of(each.codes)) for each in clips]
+        held_out = [each.to(self.device) for each in self._choices.held_out(len(clips))]
+        labelled = [TokenClip(each.tokens, self.model.rows_of(each.codes, each.actions)) for each in held_out]
+        return measure_led(self.model, vectors, without, labelled)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         return _optimizer(self.model, self.train_config)
@@ -169,7 +212,11 @@ StageModule = TokenizerModule | LAMModule | DynamicsModule
 
 
 def build_module(
-    config: StageConfig, run: Path, seed: int, labelled: LabelledClips | None = None
+    config: StageConfig,
+    run: Path,
+    seed: int,
+    labelled: LabelledClips | None = None,
+    choices: ShownChoices | None = None,
 ) -> StageModule:
     """A stage's module with freshly drawn weights, the same for the same seed on every process.
 
@@ -178,12 +225,13 @@ def build_module(
         run: folder of the whole run, where its parents are.
         seed: of the weights, and of every step's randomness.
         labelled: clips with known actions, for a latent action model that looks at them.
+        choices: true actions, for a dynamics model that is led by them.
 
     Raises:
         UserError: a parent is missing, or the sizes do not make a model.
     """
     torch.manual_seed(seed)
-    module = _build(config, run, seed, labelled)
+    module = _build(config, run, seed, labelled, choices)
     if config.train.compile and not torch.cuda.is_available():
         check_compiler(torch.device("cpu"))
     for part in module.modules():
@@ -194,13 +242,16 @@ def build_module(
     return module
 
 
-def _build(config: StageConfig, run: Path, seed: int, labelled: LabelledClips | None) -> StageModule:
+def _build(
+    config: StageConfig, run: Path, seed: int, labelled: LabelledClips | None, choices: ShownChoices | None
+) -> StageModule:
     try:
         if isinstance(config, TokenizerStage):
             return TokenizerModule(config)
         if isinstance(config, LAMStage):
             return LAMModule(config, seed, labelled)
-        return DynamicsModule(config, (load_tokenizer(run / "tokenizer"), load_lam(run / "lam")), seed)
+        parents = load_tokenizer(run / "tokenizer"), load_lam(run / "lam")
+        return DynamicsModule(config, parents, seed, choices)
     except UserError:
         raise  # says where already
     except ValueError as error:

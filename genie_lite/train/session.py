@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,9 @@ from genie_lite.train.framework import (
 )
 from genie_lite.train.fsdp import NAME as FSDP2
 from genie_lite.train.fsdp import SharedOut, gather
+from genie_lite.train.label_choices import choices_of
 from genie_lite.train.labelled import LabelledClips
+from genie_lite.train.labelled_tokens import ActionClip, LabelledTokens, ShownChoices
 from genie_lite.train.logging import METRICS_FILE, MetricsFile, Row, WandbMode, close_wandb, open_wandb
 from genie_lite.train.module import LAMModule, StageModule, build_module
 from genie_lite.train.rank import is_main_process
@@ -107,7 +110,7 @@ class Session:
         """Train from the last checkpoint, or from nothing, and write the artifact."""
         with quiet_lightning():
             trainer = self._build_trainer(trainer_arguments)
-            module = build_module(self._config, self._run, self._seed, self._labelled())
+            module = build_module(self._config, self._run, self._seed, self._labelled(), self._choices())
             step = self._step_of_checkpoint()
             if trainer.is_global_zero:
                 self._metrics.truncate(step)
@@ -142,6 +145,24 @@ class Session:
         if not isinstance(self._config, LAMStage) or not self._config.uses_labels:
             return None
         return LabelledClips.gather(self._shards, self._labels, self._config, self._seed, strict=self._strict)
+
+    def _choices(self) -> ShownChoices | None:
+        """True actions that lead a dynamics model, read from the tokens once these are made."""
+        config, data = self._config, self._data
+        if not isinstance(config, DynamicsStage) or config.labels is None or not isinstance(data, TokenData):
+            return None
+        shown, train, choices = config.labels, config.train, choices_of(self._labels)
+
+        @cache
+        def labelled() -> LabelledTokens:
+            batch = shown.batch // train.accumulate
+            return LabelledTokens.gather(data.opened(), choices, shown, train.clip_frames, batch, self._seed)
+
+        @cache
+        def held_out(num: int) -> Sequence[ActionClip]:
+            return LabelledTokens.held_out(data.opened(), choices, train.clip_frames).spread(num)
+
+        return ShownChoices(choices.names, labelled, held_out)
 
     def _build_trainer(self, arguments: dict[str, Any]) -> L.Trainer:
         _check_arguments(arguments)
@@ -214,7 +235,7 @@ class Session:
         weights = gather(module.model.state_dict())
         if not is_main_process():
             return module.model
-        model = build_module(self._config, self._run, self._seed).model
+        model = build_module(self._config, self._run, self._seed, choices=self._choices()).model
         model.load_state_dict(weights)
         return model
 

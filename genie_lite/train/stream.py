@@ -172,7 +172,7 @@ class TokenData(L.LightningDataModule):
         assert self.trainer is not None
         rank, world_size, batch = _share(self.trainer, self._train)
         loader = token_loader(
-            self._opened(),
+            self.opened(),
             self._train.clip_frames,
             batch,
             self._seed,
@@ -185,9 +185,9 @@ class TokenData(L.LightningDataModule):
 
     def validation_clips(self) -> Sequence[TokenClip]:
         """Windows of held-out sources, always the same."""
-        return validation_tokens(self._opened(), self._train.clip_frames, self._train.val_clips)
+        return validation_tokens(self.opened(), self._train.clip_frames, self._train.val_clips)
 
-    def _opened(self) -> Corpora[TokenShards]:
+    def opened(self) -> Corpora[TokenShards]:
         """The token shards of every corpus, once they are made."""
         if self._tokens is None:
             parts: list[Corpus[TokenShards]] = []

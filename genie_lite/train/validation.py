@@ -69,7 +69,7 @@ def bottleneck_health(codes: Sequence[Quantized], quantizer: Quantizer) -> dict[
     health = code_health(torch.cat([code.index.reshape(-1) for code in codes]), quantizer.num_codes)
     if quantizer.num_tokens > 1:
         tokens = torch.cat([rearrange(code.tokens, "... m -> (...) m") for code in codes])
-        health |= _token_health(tokens, quantizer.codes_per_token)
+        health |= _token_health(tokens, quantizer.sizes)
     if quantizer.is_continuous:
         vectors = torch.cat([rearrange(code.embedding, "... d -> (...) d") for code in codes])
         health |= {"active_units": float(active_units(vectors)), "effective_rank": effective_rank(vectors)}
@@ -77,10 +77,10 @@ def bottleneck_health(codes: Sequence[Quantized], quantizer: Quantizer) -> dict[
     return health
 
 
-def _token_health(tokens: Int[Tensor, "rows m"], num_codes: int) -> dict[str, float]:
-    each = tokens.unbind(dim=-1)
-    return {f"token_{at}_usage": code_usage(token, num_codes) for at, token in enumerate(each)} | {
-        f"token_{at}_perplexity": perplexity(token, num_codes) for at, token in enumerate(each)
+def _token_health(tokens: Int[Tensor, "rows m"], sizes: Sequence[int]) -> dict[str, float]:
+    each = list(zip(tokens.unbind(dim=-1), sizes, strict=True))
+    return {f"token_{at}_usage": code_usage(token, num) for at, (token, num) in enumerate(each)} | {
+        f"token_{at}_perplexity": perplexity(token, num) for at, (token, num) in enumerate(each)
     }
 
 
@@ -147,6 +147,29 @@ def measure_dynamics(
             "control_nats": wrong_cross_entropy - cross_entropy,
         }
     )
+
+
+@torch.no_grad()
+def measure_led(
+    model: DynamicsModel,
+    vectors: Float[Tensor, "num_rows d"],
+    without: Sequence[TokenClip],
+    labelled: Sequence[TokenClip],
+) -> Measured:
+    """As `measure_dynamics`, of a model that true actions lead; codes are rows of its table.
+
+    missing_cross_entropy, missing_accuracy: where no action is known. The others: where some are, and there are
+    windows with labels; control_nats then says what knowing the true action, not that of another transition, gains.
+
+    Args:
+        model: to measure.
+        vectors: its table.
+        without: held-out windows, no action known.
+        labelled: held-out windows with labels; there may be none.
+    """
+    unled = measure_dynamics(model, vectors, without).metrics
+    missing = {f"missing_{name}": unled[name] for name in ("cross_entropy", "accuracy")}
+    return Measured(missing | (measure_dynamics(model, vectors, labelled).metrics if labelled else {}))
 
 
 def _masked_score(model: DynamicsModel, clip: TokenClip, codes: Tensor) -> tuple[float, float]:

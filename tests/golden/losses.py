@@ -12,8 +12,9 @@ Differs: every term of the loss and the norm of the gradient are kept beside it.
 
 import io
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 from unittest.mock import patch
 
 import numpy as np
@@ -29,6 +30,7 @@ from genie_lite.models.dynamics import DynamicsConfig
 from genie_lite.models.lam import LAMConfig, LAMWeights, LatentActionModel
 from genie_lite.models.tokenizer import TokenizerConfig, VideoTokenizer
 from genie_lite.nn.quantize import FSQConfig, VQConfig
+from genie_lite.train.callbacks import ShowProgress
 from genie_lite.train.config import (
     DynamicsStage,
     LAMStage,
@@ -86,9 +88,19 @@ def stage_config(stage: StageName, precision: Precision) -> StageConfig:
     return DynamicsStage(model=shape, train=training)
 
 
-def train_golden(stage: StageName, config: StageConfig, folder: Path) -> Losses:
-    """Train a stage in an empty folder, and return what it recorded of every step."""
+def train_golden(stage: StageName, config: StageConfig, folder: Path, last: int = STEPS) -> Losses:
+    """Train a stage in an empty folder, and return what it recorded of every step until it is broken off."""
+
+    shown = ShowProgress.on_train_batch_end
+
+    def stop(self: ShowProgress, trainer: Any, *rest: Any) -> None:
+        shown(self, trainer, *rest)
+        if trainer.global_step == last < STEPS:
+            raise InterruptedError
+
     with (
+        suppress(InterruptedError),
+        patch.object(ShowProgress, "on_train_batch_end", stop),
         patch.object(genie_lite.data.shards.shards, "read_frames", _read_array),
         patch.object(genie_lite.train.tokens, "encode_shot", _count_shot),
     ):

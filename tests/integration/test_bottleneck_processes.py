@@ -1,22 +1,21 @@
 """Two processes share a batch out and learn the bottleneck that one learns from the whole of it."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
 
-ROOT = Path(__file__).parents[2]
+from tests.forked import of_two, run_forked
 
 SCRIPT = """
+import os
 import sys
 import torch
 import torch.distributed as dist
 from safetensors.torch import save_file
 from genie_lite.nn.quantize import FSQConfig, NoneConfig, Quantizer, ResidualVQConfig, VAEConfig, VQConfig
 
-rank, world, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+rank, world, folder = int(os.environ["LOCAL_RANK"]), int(sys.argv[1]), sys.argv[2]
 if world > 1:
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=world)
 configs = {
@@ -49,16 +48,12 @@ if world > 1:
 """
 
 
-def start(rank: int, world: int, folder: Path) -> subprocess.Popen[str]:
-    environment = {"PYTHONPATH": str(ROOT), "PATH": "", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", SCRIPT, str(rank), str(world), str(folder)]
-    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-
-
 def test_two_processes_learn_books_menus_and_statistics_of_one_and_draw_its_noise(tmp_path: Path) -> None:
-    started = [start(0, 1, tmp_path), start(0, 2, tmp_path), start(1, 2, tmp_path)]
-    told = [process.communicate()[1] for process in started]
-    assert [process.returncode for process in started] == [0, 0, 0], told
+    (tmp_path / "script.py").write_text(SCRIPT)
+    for num in (1, 2):
+        argv = [str(tmp_path / "script.py"), str(num), str(tmp_path)]
+        done = run_forked(argv, tmp_path, environments=of_two()[:num])
+        assert done.returncode == 0, done.stderr
     one, first, second = (load_file(tmp_path / f"{name}.safetensors") for name in ("1-0", "2-0", "2-1"))
     for name, wanted in one.items():
         torch.testing.assert_close(first[name], wanted, rtol=1e-4, atol=1e-5, msg=name)

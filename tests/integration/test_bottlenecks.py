@@ -6,10 +6,18 @@ from typing import Any
 import pytest
 import torch
 
+from genie_lite.artifact import read_artifact
 from genie_lite.data.shards.shards import ShardSet
+from genie_lite.errors import UserError
+from genie_lite.inspect.config import InspectConfig
+from genie_lite.inspect.inspect import inspect_lam
 from genie_lite.models.lam import LAMWeights, LatentActionModel, load_lam, objective
+from genie_lite.models.sampling import SamplingConfig
+from genie_lite.models.tokenizer import load_tokenizer
 from genie_lite.models.world import World
 from genie_lite.nn.quantize import FSQConfig, NoneConfig, ResidualVQConfig, VAEConfig, VQConfig
+from genie_lite.pipeline import run, train_stage
+from genie_lite.recipe import load_recipe
 from genie_lite.train.alarm import CodeAlarm
 from genie_lite.train.validation import bottleneck_health
 from tests import models
@@ -23,6 +31,10 @@ PIPELINE: list[Any] = [
     VAEConfig(dim=4, menu=5),
     NoneConfig(dim=4, menu=5),
 ]
+HUGE: list[Any] = [
+    VQConfig(num_codes=64, dim=2, tokens=8, restart_below=1.0),
+    FSQConfig(levels=(8, 8, 8, 8, 5, 5, 5, 3)),
+]
 LEARNERS: list[Any] = [
     VQConfig(num_codes=2, dim=4, tokens=2, restart_below=1.0),
     ResidualVQConfig(num_codes=3, dim=4, depth=2),
@@ -30,6 +42,8 @@ LEARNERS: list[Any] = [
     VAEConfig(dim=4, menu=4),
     NoneConfig(dim=4, menu=4),
 ]
+
+TOY = Path(__file__).parents[2] / "recipes" / "toy" / "demo.yaml"
 
 
 class BrokenOffError(Exception):
@@ -131,3 +145,30 @@ def test_a_vae_whose_prior_counts_too_much_collapses_and_is_told_of(caplog: pyte
     (message,) = [record.getMessage() for record in caplog.records]
     assert "0 units active" in message
     assert "lower model.code.beta" in message
+
+
+@pytest.mark.parametrize("code", HUGE, ids=lambda code: code.kind)
+def test_an_alphabet_that_nobody_could_list_is_trained_measured_and_inspected_but_steers_no_world(
+    tmp_path: Path, shards: ShardSet, tokenizer: Path, code: Any
+) -> None:
+    train_lam(code, shards, tmp_path / "run")
+    lam = load_lam(tmp_path / "run" / "lam")
+    metrics = read_artifact(tmp_path / "run" / "lam", "lam").metrics
+    assert {f"token_{at}_perplexity" for at in range(8)} <= metrics.keys()
+    assert 0 < metrics["code_usage"] < 1e-3
+    found = inspect_lam(lam, shards, options=InspectConfig(clips=8, shots=4, batch=4, control_draws=1))
+    assert {"codes_used", "perplexity", "one_step", "effect"} <= {check.name for check in found.checks}
+    with pytest.raises(UserError, match="expected at most 65536 for a world"):
+        World(load_tokenizer(tokenizer), lam, models.dynamics(), SamplingConfig())
+
+
+def test_what_needs_a_list_of_all_codes_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    recipe = load_recipe(
+        TOY, [f"out={tmp_path}", "lam.model.code={kind: vq, num_codes: 64, dim: 2, tokens: 8}"]
+    )
+    said = r"lam.model.code: 64 x 64 x .* make 281474976710656 codes, expected at most 65536 for a world"
+    with pytest.raises(UserError, match=said):
+        run(recipe)
+    with pytest.raises(UserError, match=said):
+        train_stage(recipe, "dynamics")
+    assert not any(tmp_path.iterdir())

@@ -1,11 +1,11 @@
 """Compiled blocks: the same training, but for rounding."""
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.forked import TRAINER, run_forked
 
 # As its own process: the shape checks of tests are not for a compiler's eyes.
 SCRIPT = """
@@ -24,13 +24,7 @@ for compile in (False, True):
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 def test_a_compiled_stage_records_the_losses_of_another(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(tmp_path)],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_forked(["-c", SCRIPT, str(tmp_path)], Path(__file__).parents[2], TRAINER)
     assert done.returncode == 0, done.stderr
     plain, compiled = ([float(loss) for loss in line.split()] for line in done.stdout.splitlines())
     assert len(plain) > 1

@@ -10,6 +10,7 @@ import pytest
 from genie_lite import extraction
 from genie_lite.cli import Format
 from genie_lite.data.cutting.segment import IngestConfig
+from genie_lite.data.ingest import ingest as ingest_module
 from genie_lite.data.ingest.ingest import ingest
 from genie_lite.data.labels import write_labels
 from genie_lite.errors import UserError
@@ -117,7 +118,7 @@ def test_what_cannot_be_read_is_told(videos: Path, tmp_path: Path) -> None:
 def test_what_can_be_refused_is_refused_at_once(
     videos: Path, robot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(extraction, "ingest", lambda *_, **__: pytest.fail("hours of work"))
+    monkeypatch.setattr(extraction, "ingest_found", lambda *_, **__: pytest.fail("hours of work"))
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("mine")
     shutil.copytree(robot, tmp_path / "many" / "a")
@@ -154,3 +155,13 @@ def test_shards_bring_their_own_rate(videos: Path, tmp_path: Path) -> None:
         extract_latents(RUN, Wanted(str(tmp_path / "shards"), tmp_path / "out", rate_hz=10.0))
     with pytest.warns(UserWarning, match="window of 0.1 s: the nearest at 5 frames per second is 1 frames"):
         extract_latents(RUN, Wanted(str(tmp_path / "shards"), tmp_path / "out"))
+
+
+def test_sources_are_listed_once(robot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To check them, to read them, and to name the labels that come along."""
+    listings, own = [], extraction.find_sources
+    monkeypatch.setattr(extraction, "find_sources", lambda *a, **k: listings.append(a) or own(*a, **k))
+    monkeypatch.setattr(ingest_module, "find_sources", lambda *_, **__: pytest.fail("listed again"))
+    extract_latents(RUN, Wanted(str(robot), tmp_path / "out"))
+    assert len(listings) == 1
+    assert read_manifest(tmp_path / "out")["counts"]["labelled"]

@@ -2,7 +2,6 @@
 
 import logging
 import subprocess
-import sys
 import zlib
 from pathlib import Path
 from typing import get_args
@@ -21,6 +20,7 @@ from genie_lite.train.config import LAMStage, StageName
 from genie_lite.train.fit import fit
 from genie_lite.train.logging import WandbMode
 from genie_lite.train.validation import Measured
+from tests.forked import run_forked
 from tests.training import CPU, STEPS, rows, stage_config, train, write_shards
 
 STAGES: tuple[StageName, ...] = get_args(StageName)
@@ -234,8 +234,9 @@ print("wandb" in sys.modules)
 
 
 def python(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", SCRIPT, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
+    done = run_forked(["-c", SCRIPT, *arguments], Path(__file__).parents[2])
+    done.check_returncode()
+    return done
 
 
 def test_without_wandb_it_is_not_imported_and_nothing_is_said(tmp_path: Path, shards: ShardSet) -> None:

@@ -30,6 +30,9 @@ TOLERANCE: dict[Precision, tuple[float, float]] = {
 }
 
 
+SOON = 12  # steps, within which another computation shows
+
+
 def departure(found: Losses, expected: Losses, precision: Precision) -> str | None:
     """Where two runs first differ by more than the tolerance, in words; None if they do nowhere."""
     assert [row.keys() for row in found] == [row.keys() for row in expected]
@@ -71,8 +74,8 @@ def test_another_computation_is_noticed(
     tmp_path: Path, stage: StageName, change: Callable[[StageConfig], StageConfig]
 ) -> None:
     """A learning rate 5 % too high; a temporal mask that reaches one frame too far."""
-    found = train_golden(stage, change(stage_config(stage, "32-true")), tmp_path)
-    assert departure(found, read_losses(path_of(stage, "32-true")), "32-true")
+    found = train_golden(stage, change(stage_config(stage, "32-true")), tmp_path, last=SOON)
+    assert departure(found, read_losses(path_of(stage, "32-true"))[: len(found)], "32-true")
 
 
 def test_files_keep_every_digit(tmp_path: Path) -> None:

@@ -3,8 +3,6 @@
 import json
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from genie_lite.data.ingest.workers import Workers
 from genie_lite.data.shards.shards import ShardSet
 from genie_lite.errors import UserError
 from genie_lite.files import write_bytes
+from tests.forked import run_forked
 from tests.videos import wandering_square, write
 
 CONFIG = IngestConfig(
@@ -134,7 +133,7 @@ def test_growing_is_killed_and_goes_on(corpus: tuple[Path, Path], tmp_path: Path
     film(folder, "f", "g", "h", "i")
     shutil.copytree(out, tmp_path / "whole")
     grow(folder, tmp_path / "whole")
-    killed = subprocess.run([sys.executable, "-c", GROW, str(folder), str(out), str(at)], check=False)
+    killed = run_forked(["-c", GROW, str(folder), str(out), str(at)], tmp_path)
     assert killed.returncode == -signal.SIGKILL
     assert ShardSet.open(out).num_samples("train") + ShardSet.open(out).num_samples("test") == 5
     grow(folder, out)
@@ -144,7 +143,7 @@ def test_growing_is_killed_and_goes_on(corpus: tuple[Path, Path], tmp_path: Path
 def test_videos_that_come_while_it_was_stopped_are_added_after(corpus: tuple[Path, Path]) -> None:
     folder, out = corpus
     film(folder, "f", "g", "h")
-    subprocess.run([sys.executable, "-c", GROW, str(folder), str(out), "1"], check=False)
+    run_forked(["-c", GROW, str(folder), str(out), "1"], folder)
     film(folder, "later")
     rows = grow(folder, out)
     assert rows.keys() >= {"f.mp4", "g.mp4", "h.mp4", "later.mp4"}

@@ -1,9 +1,6 @@
 """The latent action model trained with labels, views, frozen eyes and relations, through the path users train on."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +20,9 @@ from genie_lite.nn.features import TimmFeatures
 from genie_lite.nn.quantize import VAEConfig
 from genie_lite.train.config import LabelsConfig, LAMStage
 from genie_lite.train.fit import fit, origin_of
+from tests.forked import TRAINER, of_two, run_forked
 from tests.training import CPU, STEPS, rows, stage_config, write_shards
 
-ROOT = Path(__file__).parents[2]
 VIEWS = AugmentPair(
     inverse=AugmentConfig(shift_px=2.0, noise=0.02), forward=AugmentConfig(shift_px=1.0, contrast=0.2)
 )
@@ -173,9 +170,8 @@ def test_two_processes_draw_what_one_draws(
         )
     (two / "script.py").write_text(SCRIPT)
     config = stage(strategy=strategy, steps=2, lr=0.001)
-    command = [sys.executable, str(two / "script.py"), str(shards.folder), str(two), config.model_dump_json()]
-    environment = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    argv = [str(two / "script.py"), str(shards.folder), str(two), config.model_dump_json()]
+    done = run_forked(argv, two, TRAINER, of_two())
     assert done.returncode == 0, done.stderr
     train(one, shards, stage(steps=2, lr=0.001), labels)
     for found, wanted in zip(rows(two, "lam", "train"), rows(one, "lam", "train"), strict=True):

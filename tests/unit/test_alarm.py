@@ -111,6 +111,7 @@ def test_a_book_of_a_model_with_one_dead_token_is_told_of(caplog: pytest.LogCapt
         (VQConfig(num_codes=1024), 1024, 3.0),
         (FSQConfig(levels=(8, 5, 5)), 200, 1.5),
         (VAEConfig(menu=65536), 0, 1.5),
+        (FSQConfig(levels=(8, 8, 8, 8, 5, 5, 5, 3)), 3, 1.5),  # each level is a token, and the least decides
     ],
 )
 def test_of_a_large_alphabet_more_must_be_in_use(code: Any, letters: int, low: float) -> None:

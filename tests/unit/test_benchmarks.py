@@ -1,7 +1,6 @@
 """The training benchmarks: what they count, how they compare, where they write; never how long anything took."""
 
 import importlib
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import nn
 
 from genie_lite.errors import UserError
 from genie_lite.recipe import load_recipe
+from tests.forked import run_forked
 
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "benchmarks"))  # as for a script that is run from there
@@ -260,9 +260,7 @@ def test_a_path_without_the_peer_is_told(tmp_path: Path, peer: str) -> None:
 
 
 def test_the_command_line_tells_of_a_missing_checkout_in_one_line(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, ROOT / "benchmarks" / "step.py", "--swm", tmp_path], capture_output=True, text=True
-    )
+    done = run_forked([str(ROOT / "benchmarks" / "step.py"), "--swm", str(tmp_path)], tmp_path)
     assert done.returncode == 2
     assert (
         f"--swm: expected a checkout of stable-worldmodel with its Genie, but there is no {tmp_path}"

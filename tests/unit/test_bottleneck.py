@@ -1,5 +1,6 @@
 """Every kind of bottleneck behind one face: what it chooses, what it lets through, and what it learns from."""
 
+import math
 import warnings
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from vector_quantize_pytorch import FSQ
 
 import genie_lite.pretrained
 from genie_lite.config import parse
@@ -31,6 +33,11 @@ DISCRETE: list[Any] = [
     ResidualVQConfig(num_codes=4, dim=4, depth=3),
     ResidualVQConfig(num_codes=4, dim=4, depth=3, share=True),
     FSQConfig(levels=(4, 3)),
+]
+HUGE: list[Any] = [  # alphabets that nobody could list: LAPO's, Moto's, and levels of different sizes
+    VQConfig(num_codes=64, dim=2, tokens=8, restart_below=1.0),
+    ResidualVQConfig(num_codes=128, dim=4, depth=8),
+    FSQConfig(levels=(8, 8, 8, 5, 5, 5, 5, 3)),
 ]
 CONTINUOUS: list[Any] = [VAEConfig(dim=4, menu=5), NoneConfig(dim=4, menu=5)]
 
@@ -140,6 +147,35 @@ def test_each_further_book_misses_less_and_the_gradient_passes_once(share: bool)
     assert torch.equal(grad, torch.ones_like(grad))
 
 
+@pytest.mark.parametrize("config", HUGE, ids=lambda config: config.kind)
+def test_an_alphabet_that_cannot_be_listed_is_learnt_and_told_all_the_same(config: Any) -> None:
+    quantizer = trained(config)
+    out = quantizer(rows())
+    assert 2**18 < quantizer.num_codes == math.prod(quantizer.sizes) < 2**63
+    assert not quantizer.is_listable
+    assert out.tokens.shape == (64, 3, quantizer.num_tokens) == (64, 3, 8)
+    assert (out.tokens.amax(dim=(0, 1)) < torch.tensor(quantizer.sizes)).all()
+    assert int(out.index.max()) >= 2**17, "not what 16 bits could hold"
+    assert out.index.unique().numel() > 100
+    assert torch.equal(quantizer.tokens_of(out.index), out.tokens)
+    assert torch.equal(quantizer.index_of(out.tokens), out.index)
+    torch.testing.assert_close(quantizer.vector_of(out.index), out.vector)
+    with pytest.raises(UserError, match=r"codes, expected at most 65536 for a world"):
+        quantizer.all_vectors()
+
+
+def test_levels_that_can_be_listed_are_one_token_in_the_librarys_order() -> None:
+    quantizer = trained(FSQConfig(levels=(4, 3, 5)))
+    out = quantizer(rows())
+    library = FSQ(levels=[4, 3, 5])
+    embedding = out.embedding.reshape(1, -1, 3)
+    vector, index = library(embedding)
+    assert quantizer.sizes == (60,)
+    assert torch.equal(out.index.flatten(), index.flatten().long())
+    assert torch.equal(out.vector.reshape(1, -1, 3), vector)
+    assert torch.equal(quantizer.all_vectors(), library.indices_to_codes(torch.arange(60)[None])[0])
+
+
 def test_the_most_codes_that_there_may_be_are_listed_without_much_memory() -> None:
     quantizer = Quantizer(VQConfig(num_codes=16, dim=32, tokens=4), WIDTH)  # UniVLA's
     assert quantizer.num_codes == 65536
@@ -152,14 +188,12 @@ def test_the_most_codes_that_there_may_be_are_listed_without_much_memory() -> No
     ("code", "words"),
     [
         (
-            {"kind": "vq", "num_codes": 128, "tokens": 8},
-            "8 tokens of 128 make 72057594037927936 codes, expected",
+            {"kind": "vq", "num_codes": 128, "tokens": 10},
+            "10 tokens of 128 make more than 2^63 codes, and a code is one number of 64 bits; take fewer tokens",
         ),
-        ({"kind": "residual_vq", "num_codes": 512, "depth": 2}, "2 books of 512 make 262144 codes, expected"),
-        (
-            {"kind": "fsq", "levels": [256, 257]},
-            "levels: [256, 257] make 65792 codes, expected at most 65536",
-        ),
+        ({"kind": "residual_vq", "num_codes": 2, "depth": 64}, "64 books of 2 make more than 2^63 codes"),
+        ({"kind": "fsq", "levels": [4] * 32}, "4] make more than 2^63 codes"),
+        ({"kind": "vq", "num_codes": 2, "tokens": 5000}, "5000 tokens of 2 make more than 2^63 codes"),
         ({"kind": "vae", "beta": -1.0}, "code.beta: found -1.0; expected at least 0"),
         ({"kind": "none", "menu": 1}, "code.menu: found 1; expected at least 2"),
         ({"kind": "lfq"}, "'lfq', expected one of 'vq', 'residual_vq', 'fsq', 'vae', 'none'"),
@@ -176,6 +210,7 @@ def test_what_no_bottleneck_can_be_is_said_in_a_line(code: dict[str, object], wo
     [
         ({"kind": "vae"}, "code: kind: found 'vae', expected one of 'vq', 'fsq'"),
         ({"kind": "vq", "num_codes": 16, "tokens": 2}, "code.tokens: found 2, expected 1"),
+        ({"kind": "fsq", "levels": [256, 257]}, "code.levels: [256, 257] make more than 65536 codes"),
     ],
 )
 def test_a_tokenizer_has_one_discrete_token_per_patch(code: dict[str, object], words: str) -> None:

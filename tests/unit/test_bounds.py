@@ -87,7 +87,10 @@ def test_what_no_bottleneck_can_be_trained_with(stage: str, override: str, words
         ([FSQ % "[]"], "lam.model.code.levels: found []; expected at least 1 of them"),
         ([FSQ % "[1]"], "lam.model.code.levels.0: found 1; expected at least 3"),
         ([FSQ % "[8, 2]"], "lam.model.code.levels.1: found 2; expected at least 3"),
-        ([FSQ % "[256, 257]"], "lam.model.code: levels: [256, 257] make 65792 codes"),
+        (
+            [FSQ % ([256] * 8)],
+            "lam.model.code: levels: [256, 256, 256, 256, 256, 256, 256, 256] make more than 2^63",
+        ),
         (["lam.weights.motion=-1"], "lam.weights.motion: found -1; expected at least 0"),
         (["lam.weights.features=-1"], "lam.weights.features: found -1; expected at least 0"),
         (

@@ -154,7 +154,7 @@ class Shot(Sample):
 
 def test_rows_are_joined_by_the_native_index_of_the_frame_they_start_from() -> None:
     lam = models.lam().eval()
-    shot = Shot("k", b"", {"source": "a.mp4", "source_frames": [10, 12, 14, 16, 18]})
+    shot = Shot("k", b"", {"source": "a.mp4", "source_frames": [10, 12, 14, 16, 18], "num_frames": 5})
     # Frame 14 has no label; 18 is the last frame and starts no transition; 11 was not kept, so its command,
     # which came while 10 became 12, is not that transition's.
     labels = Labels(
@@ -175,7 +175,7 @@ def test_rows_are_joined_by_the_native_index_of_the_frame_they_start_from() -> N
 
 
 def test_a_games_transition_over_several_frames_is_refused() -> None:
-    meta = {"source": "a.mp4", "source_frames": [0, 1, 2, 5, 6], "source_rate_hz": 30.0}
+    meta = {"source": "a.mp4", "source_frames": [0, 1, 2, 5, 6], "source_rate_hz": 30.0, "num_frames": 5}
     lam, shot = models.lam().eval(), Shot("k", b"", meta)
     labels = Labels(np.array(["a.mp4"] * 4), np.array([0, 1, 2, 5]), np.zeros(4, int), "discrete", ("noop",))
     with pytest.raises(UserError, match=r"from frame 2 to 5 of a\.mp4 has a label; .* rate_hz=30$"):
@@ -184,7 +184,7 @@ def test_a_games_transition_over_several_frames_is_refused() -> None:
 
 
 def test_shots_without_labels_give_no_rows() -> None:
-    shot = Shot("k", b"", {"source": "a.mp4", "source_frames": [0, 1, 2, 3, 4]})
+    shot = Shot("k", b"", {"source": "a.mp4", "source_frames": [0, 1, 2, 3, 4], "num_frames": 5})
     labels = Labels(np.array(["b.mp4"]), np.array([0]), np.array([0]), "discrete", ("noop",))
     rows = label_transitions(models.lam().eval(), [shot], labels)
     assert len(rows) == 0

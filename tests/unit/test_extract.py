@@ -1,5 +1,6 @@
 """Extraction: every frame once, aligned, marked at the ends, resumable, and readable by anybody."""
 
+import math
 import os
 import shutil
 import subprocess
@@ -32,7 +33,7 @@ from genie_lite.latents.part import Task
 from genie_lite.latents.table import read_latents, read_manifest, read_stamp
 from genie_lite.metrics import psnr_db
 from genie_lite.models.lam import LatentActionModel
-from genie_lite.nn.quantize import VAEConfig, VQConfig
+from genie_lite.nn.quantize import CodeConfig, FSQConfig, ResidualVQConfig, VAEConfig, VQConfig
 from tests import models
 from tests.footage import write_shards
 
@@ -54,7 +55,7 @@ def lam() -> LatentActionModel:
     return models.lam().eval()
 
 
-def with_code(code: VQConfig | VAEConfig) -> LatentActionModel:
+def with_code(code: CodeConfig) -> LatentActionModel:
     torch.manual_seed(0)
     return LatentActionModel(models.lam().config.model_copy(update={"code": code})).eval()
 
@@ -258,6 +259,39 @@ def test_codes_of_several_tokens_are_surveyed_token_by_token(shards: ShardSet, t
     assert (manifest["num_codes"], manifest["num_tokens"], manifest["codes_per_token"]) == (9, 2, 3)
     for column, told in zip(used.tokens.T, manifest["quality"]["tokens"], strict=True):
         assert told["codes_used"] == len(np.unique(column))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        VQConfig(num_codes=64, dim=2, tokens=8, restart_below=1.0),  # LAPO's
+        ResidualVQConfig(num_codes=128, dim=4, depth=8),  # as many as Moto's
+        FSQConfig(levels=(8, 8, 8, 5, 5, 5, 5)),
+    ],
+    ids=lambda code: code.kind,
+)
+def test_codes_of_an_alphabet_that_nobody_could_list_are_extracted(
+    code: CodeConfig, shards: ShardSet, tmp_path: Path
+) -> None:
+    lam, out = with_code(code), tmp_path / "out"
+    manifest = extract(lam, shards, out, lam_sha="a")
+    rows = read_latents(out)
+    used = rows.select(rows.valid)
+    assert manifest["num_codes"] == math.prod(code.sizes) > 2**16
+    wide = manifest["num_codes"] > 2**31
+    assert rows.code.dtype == (np.int64 if wide else np.int32)
+    assert pq.read_schema(out / PARTS[0]).field("code").type == (pa.int64() if wide else pa.int32())
+    again = lam.quantizer.index_of(torch.from_numpy(used.tokens).long())
+    assert used.code.tolist() == again.tolist()
+    assert int(used.code.max()) > 2**15
+    assert (rows.code[~rows.valid] == -1).all()
+    assert manifest["counts"]["by_code"] is None
+    assert manifest["code_centres"] is None
+    assert manifest["quality"]["codes_used"] == len(np.unique(used.code))
+    assert len(manifest["quality"]["tokens"]) == len(code.sizes)
+    assert extract(lam, shards, out, lam_sha="a") == manifest, "nothing is made again"
+    for name in ("lapa", "webdataset", "lerobot-v3"):
+        write(name, out, shards, tmp_path / name)
 
 
 def test_units_of_a_continuous_code_that_vary_are_counted(shards: ShardSet, tmp_path: Path) -> None:

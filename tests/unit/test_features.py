@@ -5,14 +5,18 @@ from pathlib import Path
 import pytest
 import torch
 
+from genie_lite.config import dump
 from genie_lite.errors import UserError
+from genie_lite.folder import recipe_of
 from genie_lite.models.lam import LAMConfig
 from genie_lite.nn.features import FeatureTarget, TimmFeatures
 from genie_lite.nn.quantize import VQConfig
+from genie_lite.recipe import load_recipe
 from genie_lite.train.config import LAMStage, TrainConfig
 from genie_lite.train.module import LAMModule
 from tests import models
 
+TOY = Path(__file__).parents[2] / "recipes" / "toy" / "demo.yaml"
 TINY = TimmFeatures(name="test_vit", pretrained=False)  # no weights: nothing is downloaded
 CONVOLUTIONAL = TimmFeatures(name="test_efficientnet", pretrained=False)
 
@@ -59,8 +63,31 @@ def test_an_unknown_model_is_one_clear_line() -> None:
 
 
 def test_a_recipe_can_ask_for_features(tmp_path: Path) -> None:
-    from genie_lite.recipe import load_recipe
 
     path = Path(__file__).parents[2] / "recipes" / "toy" / "demo.yaml"
     recipe = load_recipe(path, ["lam.model.features={kind: timm, name: test_vit, pretrained: false}"])
     assert recipe.lam.model.features == TINY
+
+
+@pytest.mark.parametrize("place", ["input", "features"])
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("{kind: timm, name: dinovv}", r"{place}.name: timm knows no 'dinovv'; it knows"),
+        (
+            "{kind: timm, name: vit_small_patch14_dinov2.lvd}",
+            r"{place}.name: timm has no weights '.*dinov2.lvd'; of .* it has vit_small_patch14_dinov2.lvd142m",
+        ),
+    ],
+)
+def test_what_timm_does_not_know_is_told_when_the_recipe_is_loaded(place: str, model: str, said: str) -> None:
+    with pytest.raises(UserError, match="lam.model." + said.format(place=place)):
+        load_recipe(TOY, [f"lam.model.{place}={model}"])
+
+
+def test_a_run_of_a_model_that_timm_has_dropped_can_still_be_read(tmp_path: Path) -> None:
+    """What was trained to foretell features needs no timm."""
+    recipe = load_recipe(TOY, ["lam.model.features={kind: timm, name: test_vit, pretrained: false}"])
+    kept = dump(recipe).replace("test_vit", "dropped")
+    (tmp_path / "recipe.yaml").write_text(kept)
+    assert recipe_of(tmp_path).lam.model.features == TimmFeatures(name="dropped", pretrained=False)

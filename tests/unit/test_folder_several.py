@@ -88,12 +88,36 @@ def test_masks_count_by_what_they_are(tmp_path: Path) -> None:
 
 def test_a_policy_is_made_for_one_of_them(robots: tuple[Path, Path]) -> None:
     both = f"data.source=[{robots[0]}, {robots[1]}]"
-    with pytest.warns(UserWarning, match="2 robots with different actions .* labels.source=DATASET"):
+    with pytest.warns(
+        UserWarning, match=r"2 robots are among the sources \(arm, hand\).* labels.source=DATASET"
+    ):
         assert not has_labels(recipe_with(both))
     one = recipe_with(both, f"labels.source={robots[1]}")
     assert has_labels(one)
     # Under the names that ingest gives its videos beside those of the other.
     assert set(labels_of(one).episodes) == set(labels_in_training(one)["hand"].episodes)
+
+
+def test_joints_of_the_same_names_do_not_make_two_robots_one(tmp_path: Path) -> None:
+    """As in training, where each has a head of its own."""
+    left, right = tmp_path / "left" / "arm", tmp_path / "right" / "arm"
+    for root in (left, right):
+        write_lerobot(root, num_episodes=1)
+    both = f"data.source=[{left}, {right}]"
+    with pytest.warns(
+        UserWarning, match=r"2 robots are among the sources \(arm-0, arm-1\), so no policy is made"
+    ):
+        assert not has_labels(recipe_with(both))
+    assert has_labels(recipe_with(both, f"labels.source={left}"))
+    assert has_labels(recipe_with(f"data.source={left}", f"data.test_source={right}")), (
+        "held out, of the same"
+    )
+
+
+def test_what_is_held_out_must_be_of_the_same_robot(robots: tuple[Path, Path]) -> None:
+    apart = recipe_with(f"data.source={robots[0]}", f"data.test_source={robots[1]}")
+    with pytest.warns(UserWarning, match="2 robots with different actions"):
+        assert not has_labels(apart)
 
 
 def test_only_the_latent_action_model_mixes_rates(tmp_path: Path) -> None:

@@ -2,8 +2,6 @@
 
 import json
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +18,7 @@ from genie_lite.data.sources.find import find_moves, find_sources
 from genie_lite.data.sources.source import key_of
 from genie_lite.data.video.place import Place
 from genie_lite.errors import UserError
+from tests.forked import run_forked
 from tests.lerobot_fixture import write_lerobot
 from tests.videos import black, huge_gif, moving_square, truncate, write
 
@@ -301,8 +300,8 @@ def test_killed_and_started_again_gives_the_same_bytes(
 ) -> None:
     source, expected = ten
     out = tmp_path / "out"
-    command = [sys.executable, "-c", KILLED, str(source), str(out), str(at), CONFIG.model_dump_json()]
-    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    argv = ["-c", KILLED, str(source), str(out), str(at), CONFIG.model_dump_json()]
+    assert run_forked(argv, tmp_path).returncode == -signal.SIGKILL
     assert not (out / "shards.json").exists()
     kept = {file.name: file.stat().st_ino for file in out.glob("*.tar")}
     assert bool(kept) == (at > 3)

@@ -60,10 +60,28 @@ def test_a_failure_that_another_one_explains_is_not_counted() -> None:
     assert alone.remedy
 
 
+@pytest.mark.parametrize("name", ["additivity", "reversal"])
+def test_what_a_model_was_trained_to_have_decides_and_of_others_it_is_told(name: str) -> None:
+    good, bad, near = (
+        Measure(Interval(mean, mean - 0.1, mean + 0.1, 9), wanted=0.8) for mean in (0.3, 1.2, 0.8)
+    )
+    by_asked = {
+        asked: [judge({name: each}, Thresholds(), asked)[0].outcome for each in (good, bad, near)]
+        for asked in ((), (name,))
+    }
+    assert by_asked == {(): ["holds", "told", "told"], (name,): ["holds", "fails", "unclear"]}
+    unasked, asked = (judge({name: bad}, Thresholds(), each)[0] for each in ((), (name,)))
+    assert f"give lam.weights.{name} a weight" in unasked.meaning
+    assert not unasked.remedy
+    assert "though the model was trained" in asked.meaning
+    assert f"Raise lam.weights.{name}" in asked.remedy
+
+
 def checks(**outcomes: str) -> list[Check]:
     """All that decides, holding but for what is given; None leaves a check out."""
     names = ["codes_used", "perplexity", "row", "code_gap", "copy_gap", "control", "frame", "scene_cut"]
     names += ["future_similarity", "effect", "probe_embedding", "beyond_frame", "way", "shift"]
+    names += ["additivity", "reversal"]
     state = dict.fromkeys(names, "holds") | outcomes
     return [
         Check(rule.name, rule.group, rule.title, 1.0, "", {}, "", state[rule.name], f"{rule.name} said.", "")  # pyright: ignore[reportArgumentType]
@@ -86,6 +104,10 @@ BOTH = "good for play and for policy pre-training"
         ({"way": "unclear"}, "good for play"),
         ({"beyond_frame": "fails"}, "good for play"),
         ({"codes_used": "fails"}, "good for policy pre-training"),
+        ({"additivity": "told", "reversal": "told"}, BOTH),
+        ({"additivity": "fails"}, "good for play"),
+        ({"reversal": "fails"}, "good for play"),
+        ({"reversal": "unclear"}, BOTH),
         ({"perplexity": "fails"}, "not yet"),
         ({"code_gap": "unclear"}, "not yet"),
         ({"scene_cut": "fails"}, "not yet"),

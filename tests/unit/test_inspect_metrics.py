@@ -11,6 +11,7 @@ from genie_lite.inspect.clips import tell
 from genie_lite.inspect.config import Thresholds
 from genie_lite.inspect.control import measure_decoder
 from genie_lite.inspect.held_out import FRAMES, HeldOut
+from genie_lite.inspect.judge import judge
 from genie_lite.inspect.leak import measure_leak
 from genie_lite.inspect.measure import mean_of
 from genie_lite.inspect.motion import main_motion, share_moving
@@ -35,6 +36,7 @@ class Brightness(LatentActionModel):
     def __init__(self, gain: float = 1.0) -> None:
         super().__init__(models.lam().config)
         self.gain = gain
+        self.quantizer.vector_of = lambda index: BRIGHTER[index]
         self.eval()
 
     def encode(self, frames: Float[Tensor, "b t c h w"]) -> Quantized:
@@ -46,9 +48,6 @@ class Brightness(LatentActionModel):
         self, past: Float[Tensor, "b k c h w"], vector: Float[Tensor, "b k e"]
     ) -> Float[Tensor, "b k c h w"]:
         return past + self.gain * vector[..., None, None]
-
-    def code_vectors(self) -> Float[Tensor, "num_codes d"]:
-        return BRIGHTER
 
 
 class Copying(Brightness):
@@ -142,6 +141,10 @@ def test_displacements_add_up_and_turn_round_and_places_do_not(held_out: HeldOut
     # |c - b - c| / |c| and |a + b| / |b| for levels around a half.
     assert mean_of(places["additivity"].value) == pytest.approx(1, abs=0.15)
     assert mean_of(places["reversal"].value) == pytest.approx(2, abs=0.15)
+    # So a model that was trained for them can pass, and can fail.
+    for measures, outcome in ((moves, "holds"), (places, "fails")):
+        found = judge(measures, Thresholds(), asked=("additivity", "reversal"))
+        assert [check.outcome for check in found] == [outcome] * 2
 
 
 class Shift(Brightness):
@@ -206,7 +209,9 @@ def spoken(tokens: np.ndarray, embedding: np.ndarray, spread: np.ndarray | None 
 
 def test_usage_counts_codes_that_carry_something() -> None:
     tokens = np.array([0, 1] * 200)[:, None]
-    found = dict(measure_use(spoken(tokens, np.zeros((400, 2))), Alphabet(8, False), Thresholds()))
+    found = dict(
+        measure_use(spoken(tokens, np.zeros((400, 2))), Alphabet((8,) * tokens.shape[1], False), Thresholds())
+    )
     assert found["codes_used"].value == 2
     assert found["codes_used"].wanted == 5
     assert mean_of(found["perplexity"].value) == pytest.approx(2)
@@ -217,7 +222,9 @@ def test_usage_counts_codes_that_carry_something() -> None:
 def test_of_several_tokens_each_has_to_be_used_and_together_they_are_even() -> None:
     random = np.random.default_rng(0)
     tokens = np.stack([random.integers(0, 4, 400), np.zeros(400, dtype=int)], axis=1)
-    found = dict(measure_use(spoken(tokens, np.zeros((400, 2))), Alphabet(4, False), Thresholds()))
+    found = dict(
+        measure_use(spoken(tokens, np.zeros((400, 2))), Alphabet((4,) * tokens.shape[1], False), Thresholds())
+    )
     assert mean_of(found["perplexity"].value) == pytest.approx(4, abs=0.05)
     assert "1.0 at position 2 of 2, the worst" in found["perplexity"].fact
     assert found["codes_used"].value == 1
@@ -228,14 +235,16 @@ def test_silent_dimensions_are_not_active() -> None:
     random = np.random.default_rng(0)
     rows = random.normal(size=(500, 6)) * np.array([1, 1, 1, 0.01, 0.01, 0.0])
     tokens = random.integers(0, 4, (500, 1))
-    with_noise = dict(measure_use(spoken(tokens, rows, np.ones((500, 6))), Alphabet(4, True), Thresholds()))
+    with_noise = dict(
+        measure_use(spoken(tokens, rows, np.ones((500, 6))), Alphabet((4,), True), Thresholds())
+    )
     assert with_noise["active_units"].value == 3
     assert with_noise["menu_used"].value == 4
     assert "codes_used" not in with_noise
-    without = dict(measure_use(spoken(tokens, rows), Alphabet(4, True), Thresholds()))
+    without = dict(measure_use(spoken(tokens, rows), Alphabet((4,), True), Thresholds()))
     assert mean_of(without["active_units"].value) == pytest.approx(3, abs=0.1)
     wide = np.concatenate([rows, np.zeros((500, 600))], axis=1)
-    found = dict(measure_use(spoken(tokens, wide), Alphabet(4, True), Thresholds()))
+    found = dict(measure_use(spoken(tokens, wide), Alphabet((4,), True), Thresholds()))
     assert mean_of(found["active_units"].value) == pytest.approx(3, abs=0.1)
 
 

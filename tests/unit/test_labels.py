@@ -114,7 +114,14 @@ def test_whole_episodes_can_be_asked_for() -> None:
 def test_wrong_columns_are_refused(tmp_path: Path, change: dict[str, list[int]], message: str) -> None:
     columns = {"frame_index": [0, 1], "action": [0, 1]} | change
     with pytest.raises(UserError, match=message):
-        write_labels(tmp_path / "l.parquet", ["a", "a"], **columns, kind="discrete", names=["x", "y"])
+        write_labels(
+            tmp_path / "l.parquet",
+            ["a", "a"],
+            columns["frame_index"],
+            columns["action"],
+            kind="discrete",
+            names=["x", "y"],
+        )
 
 
 def test_an_infinite_action_is_refused(tmp_path: Path) -> None:

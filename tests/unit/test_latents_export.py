@@ -2,8 +2,6 @@
 
 import json
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import pytest
 from genie_lite.errors import UserError
 from genie_lite.latents.formats.registry import FORMATS, write
 from tests.footage import write_shards
+from tests.forked import run_forked
 from tests.latent_fixture import latents_of_shards, latents_of_video, latents_of_videos, write_latents
 from tests.lerobot_fixture import CAMERA, write_lerobot, write_lerobot_v3
 from tests.lerobot_readers import V3
@@ -59,15 +58,12 @@ def test_a_killed_export_is_finished_by_the_next(robot: Path, latents: Path, tmp
     """Killed by the system, with its unfinished files left: none of them stays."""
     out = tmp_path / "out"
     script = (
-        "import sys, time; from pathlib import Path; from genie_lite.latents.formats.registry import write\n"
-        "def progress(done, total):\n    print(done, flush=True)\n    time.sleep(60)\n"
+        "import os, sys; from pathlib import Path; from genie_lite.latents.formats.registry import write\n"
+        "def progress(done, total):\n    print(done, flush=True)\n    os.kill(os.getpid(), 9)\n"
         "write('lerobot-v3', Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), progress=progress)"
     )
-    arguments = [sys.executable, "-c", script, str(latents), str(robot), str(out)]
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"1\n"
-        process.send_signal(signal.SIGKILL)
+    killed = run_forked(["-c", script, str(latents), str(robot), str(out)], tmp_path)
+    assert (killed.returncode, killed.stdout) == (-signal.SIGKILL, "1\n")
     assert list(out.rglob(".*.tmp"))
     write("lerobot-v3", latents, robot, out)
     write("lerobot-v3", latents, robot, tmp_path / "whole")

@@ -1,6 +1,7 @@
 """A robot dataset is read as it is, and an episode that does not fit together is left out with a reason."""
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from genie_lite.data.video.codec import decode
 from genie_lite.data.video.picture import SquareFitter
 from genie_lite.data.video.place import Place
 from genie_lite.errors import UserError
+from genie_lite.folder import labels_at
 from tests.lerobot_fixture import CAMERA, JOINTS, square_frames, write_lerobot, write_lerobot_v3
 from tests.videos import write_foreign
 
@@ -77,6 +79,32 @@ def test_the_camera_is_chosen_by_its_name(
         assert lerobot.read(tmp_path).camera == CAMERA
     with pytest.raises(UserError, match=r"no single camera is called 'chest'; found .*cam_high"):
         lerobot.read(tmp_path, "chest")
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_labels_of_an_episode_are_those_of_all_videos_of_it(
+    tmp_path: Path, write: Callable[..., dict[str, np.ndarray]]
+) -> None:
+    """Shards that were made of either camera's videos find them."""
+    cameras = (CAMERA, "observation.images.wrist")
+    actions = write(tmp_path, cameras=cameras)
+    labels = labels_at(tmp_path)
+    assert set(labels.episodes) == set(actions), "of both cameras"
+    for camera in cameras:
+        names = [source.name for source in find_sources([tmp_path], [], 0.0, camera=camera)]
+        assert 2 * len(names) == len(actions)
+        for name in names:
+            np.testing.assert_array_equal(labels.of([name]).action, actions[name])
+    assert set(lerobot.read_labels(tmp_path, "wrist").episodes) < set(labels.episodes)
+
+
+def test_a_camera_without_videos_takes_no_labels_from_the_other(tmp_path: Path) -> None:
+    actions = write_lerobot(tmp_path, cameras=(CAMERA, "observation.images.wrist"))
+    shutil.rmtree(next(tmp_path.rglob("observation.images.wrist")))
+    assert set(lerobot.read_labels(tmp_path).episodes) == {name for name in actions if CAMERA in name}
+    shutil.rmtree(tmp_path / "videos")
+    with pytest.raises(UserError, match="no usable episode among 3"):
+        lerobot.read_labels(tmp_path)
 
 
 @pytest.mark.parametrize("write", WRITERS)

@@ -1,11 +1,10 @@
 """A quality classifier learns from a few labels, is one folder, and scores a clip alike wherever that is done."""
 
 import json
-import multiprocessing
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from genie_lite.data.shards.shards import Sample, ShardSet, ShardWriter
 from genie_lite.data.video.codec import encode_mp4
 from genie_lite.errors import UserError
 from genie_lite.files import write_json
+from tests.forked import run_forked
 from tests.videos import wandering_square
 
 TINY = "test_vit"  # timm's smallest; without weights nothing is downloaded
@@ -53,7 +53,8 @@ def write_clips(folder: Path, clips: Mapping[str, bytes | np.ndarray], clips_per
                 clip = clips[names[place]]
                 mp4 = clip if isinstance(clip, bytes) else encode_mp4(clip, 10.0)
                 source = f"{names[place // clips_per_source * clips_per_source]}.mp4"
-                writer.add(Sample(names[place], mp4, {"source": source, "num_frames": NUM_FRAMES}))
+                about = {"num_frames": NUM_FRAMES, "source_frames": list(range(NUM_FRAMES))}
+                writer.add(Sample(names[place], mp4, {"source": source} | about))
             shards.append(writer.close())
     write_json(folder / "shards.json", index_of(shards, {"size_px": SIZE_PX, "rate_hz": 10.0}))
     return ShardSet.open(folder)
@@ -177,11 +178,16 @@ def test_a_score_does_not_depend_on_the_company(folder: Path) -> None:
     assert all(0 <= score <= 1 for score in alone)
 
 
-def test_every_process_gives_the_same_score(folder: Path) -> None:
+def test_every_process_gives_the_same_score(folder: Path, tmp_path: Path) -> None:
     judge, clips = Judge.load(folder), [good(1), bad(2)]
     here = judge.scores(clips)  # loaded: what is sent is the folder, not the model
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        assert pool.submit(judge.scores, clips).result() == here
+    sent = tmp_path / "sent"
+    sent.write_bytes(pickle.dumps((judge, clips)))
+    script = (
+        "import pickle, sys; judge, clips = pickle.load(open(sys.argv[1], 'rb')); print(judge.scores(clips))"
+    )
+    done = run_forked(["-c", script, str(sent)], tmp_path)
+    assert json.loads(done.stdout) == here, done.stderr
 
 
 def test_scoring_leaves_torch_as_it_was(folder: Path) -> None:

@@ -11,7 +11,13 @@ from tests.command_line import parse
 
 ROOT = Path(__file__).parents[2]
 GUIDE = ROOT / "docs" / "latent-actions.md"
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", GUIDE, *sorted((ROOT / "data").glob("*/CARD.md"))]
+MANUALS = [GUIDE, ROOT / "docs" / "play.md", ROOT / "docs" / "gymnasium.md"]
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *MANUALS,
+    *sorted((ROOT / "data").glob("*/CARD.md")),
+]
 
 
 def commands_of(path: Path) -> list[str]:
@@ -47,7 +53,7 @@ def test_the_readme_shows_every_command_of_the_command_line() -> None:
     shown = {line.split()[1] for line in commands_of(ROOT / "README.md") if line.startswith("genie-lite ")}
     assert shown == {
         "record", "ingest", "run", "train", "extract", "adapt", "evaluate", "report", "rollout", "replay", "doctor",
-        "data", "tokenize", "export", "inspect",
+        "data", "tokenize", "export", "inspect", "play", "reward",
     }  # fmt: skip
 
 

@@ -1,8 +1,6 @@
 """Recordings: frames and labels fit together, a killed recording goes on, the same seed gives the same bytes."""
 
 import signal
-import subprocess
-import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from genie_lite.envs.record import LABELS_FILE, RecordConfig, RecordSummary, rec
 from genie_lite.envs.setup import PYTHON_VARIABLE
 from genie_lite.envs.toy import CELL_PX, MOVES, PLAYER
 from genie_lite.errors import UserError
+from tests.forked import run_forked
 
 CONFIG = RecordConfig(game="toy", episodes=6, levels=(10, 20), seed=3, explore=0.4, max_frames=30)
 
@@ -116,7 +115,7 @@ def test_a_killed_recording_goes_on_and_ends_the_same(
     recorded: tuple[Path, RecordSummary], tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    killed = subprocess.run([sys.executable, "-c", KILLED, CONFIG.model_dump_json(), str(out)])
+    killed = run_forked(["-c", KILLED, CONFIG.model_dump_json(), str(out)], tmp_path)
     assert killed.returncode == -signal.SIGKILL
     assert not (out / LABELS_FILE).exists()
     kept = {path: path.stat().st_mtime_ns for path in out.glob("*.mp4")}

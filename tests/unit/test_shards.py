@@ -15,7 +15,8 @@ from tests.videos import moving_square
 
 def sample(key: str, length: int) -> Sample:
     frames = moving_square(length, size=32, shift=length)
-    meta = {"num_frames": length, "source": f"{key}.mp4", "source_frames": list(range(length))}
+    about = {"source": f"{key}.mp4", "split": key.split("-")[0], "source_frames": list(range(length))}
+    meta = {"num_frames": length} | about
     return Sample(key, encode_mp4(frames, 10.0), meta)
 
 

@@ -3,8 +3,6 @@
 import fcntl
 import json
 import re
-import subprocess
-import sys
 import tarfile
 import threading
 from collections.abc import Callable
@@ -30,6 +28,7 @@ from genie_lite.models.tokenizer import VideoTokenizer
 from genie_lite.train import tokens as module
 from genie_lite.train.config import LAMStage, TokenizerStage
 from genie_lite.train.tokens import encode_shot, tokenize
+from tests.forked import run_forked
 from tests.training import stage_config, write_shards
 
 PARENTS = {"tokenizer": "a" * 64, "lam": "b" * 64}
@@ -529,8 +528,8 @@ def test_kill_9_at_any_moment_and_nothing_comes_twice(
 ) -> None:
     """Just before the second shard appears, before its record does, and before the index does."""
     moments = {3: 1, 4: 1, 9: 4}
-    command = [sys.executable, "-c", SCRIPT, str(shards.folder), str(tmp_path), *map(str, moments)]
-    subprocess.run(command, cwd=Path(__file__).parents[2], check=True)
+    argv = ["-c", SCRIPT, str(shards.folder), str(tmp_path), *map(str, moments)]
+    run_forked(argv, Path(__file__).parents[2]).check_returncode()
     for moment, num_done in moments.items():
         out = tmp_path / str(moment)
         with pytest.raises(UserError, match="no finished shards here"):

@@ -131,7 +131,8 @@ def write_set(folder: Path, *shards: list[tuple[str, dict[str, bytes], dict[str,
     for number, samples in enumerate(shards):
         with ShardWriter(folder, "train", number) as writer:
             for key, files, meta in samples:
-                content = {**files, "json": json.dumps(meta).encode()}
+                sound = {"source": "a.mp4", "source_frames": list(range(meta["num_frames"]))}
+                content = {**files, "json": json.dumps(sound | meta).encode()}
                 writer.add_members(key, content, meta["num_frames"])
             written.append(writer.close())
     write_json(folder / "shards.json", index_of(written, {"size_px": 32, "rate_hz": 10.0}, **kind))
@@ -205,6 +206,12 @@ def test_samples_of_one_name_are_found_across_shards(tmp_path: Path) -> None:
 def test_samples_are_of_the_split_of_their_shard(tmp_path: Path) -> None:
     folder = write_set(tmp_path / "set", [("a", {"mp4": MP4}, {"num_frames": 4, "split": "test"})])
     assert verify(folder).shards[0].fault == "sample a is of test, its shard of train"
+
+
+def test_samples_say_of_their_frames_what_can_be(tmp_path: Path) -> None:
+    about = {"num_frames": 4, "source_frames": [0, 1, 2, "three"]}
+    folder = write_set(tmp_path / "set", [("a", {"mp4": MP4}, about)])
+    assert str(verify(folder).shards[0].fault).startswith("sample a: source_frames: found 'three', expected")
 
 
 def test_what_is_remembered_is_not_trusted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

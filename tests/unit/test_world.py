@@ -97,6 +97,56 @@ def test_frames_that_are_none_are_refused(world: World, frames: torch.Tensor, wo
         world.reset(frames, seed=0)
 
 
+@pytest.mark.parametrize("cache", [True, False])
+@pytest.mark.parametrize("micro_batch", [1, 4])
+def test_known_tokens_make_the_same_state_and_picture_as_drawing_them_did(
+    cache: bool, micro_batch: int
+) -> None:
+    sampling = SamplingConfig(refinements=3, micro_batch=micro_batch)
+    world = World(models.tokenizer(), models.lam(), models.dynamics(), sampling, cache=cache)
+    drawn = followed = world.reset(models.frames(num=2), seed=0)
+    for code in codes().unbind(dim=1):
+        drawn, frame = world.step(drawn, code)
+        followed, shown = world.follow(followed, drawn.tokens[:, -1], code)
+        assert torch.equal(frame, shown)
+    for name, kept in drawn.tensors().items():
+        assert torch.equal(kept, followed.tensors()[name])
+    _, ahead = world.step(drawn, codes()[:, 0])
+    _, as_well = world.step(followed, codes()[:, 0])  # what comes reads the caches
+    assert torch.equal(ahead, as_well)
+
+
+def test_following_draws_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = world.reset(models.frames(), seed=0)
+    ahead, _ = world.step(state, torch.tensor([1, 2]))
+
+    def draw(*given: object) -> None:
+        raise AssertionError("a known frame was drawn")
+
+    monkeypatch.setattr(world, "_next_logits", draw)
+    world.follow(state, ahead.tokens[:, -1], torch.tensor([1, 2]))
+
+
+@pytest.mark.parametrize(
+    ("tokens", "found"),
+    [
+        (torch.full((2, 4), 16), r"\[2, 4\] of torch.int64"),
+        (torch.full((2, 4), -1), r"\[2, 4\]"),
+        (torch.zeros(2, 5, dtype=torch.int64), r"\[2, 5\]"),
+    ],
+)
+def test_tokens_of_another_world_are_refused(world: World, tokens: torch.Tensor, found: str) -> None:
+    state = world.reset(models.frames(), seed=0)
+    with pytest.raises(UserError, match=f"tokens: found {found}.* integers from 0 to 15"):
+        world.follow(state, tokens, torch.tensor([0, 1]))
+
+
+def test_a_code_outside_the_alphabet_is_not_followed(world: World) -> None:
+    state = world.reset(models.frames(), seed=0)
+    with pytest.raises(UserError, match="expected 2 integers from 0 to 3"):
+        world.follow(state, torch.zeros(2, 4, dtype=torch.int64), torch.tensor([0, 4]))
+
+
 def test_a_rollout_stays_in_tokens(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """D11: a rollout that encodes the frames it has made drifts, and is slow."""
     state = world.reset(models.frames(num=2), seed=0)

@@ -88,17 +88,61 @@ def ingest(
     Raises:
         UserError: nothing to read, nothing usable in it, or `out` holds other shards.
     """
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out}: is a file; expected a folder to write shards to")
+    _expect_folder(out)
     config = identified(config)
     found = find_sources(sources, test_sources, config.test_share, camera=camera)
+    return ingest_found(
+        found,
+        out,
+        config,
+        is_drawn=not test_sources,
+        progress=progress,
+        workers=workers,
+        share=share,
+        grow=grow,
+    )
+
+
+def ingest_found(
+    found: list[Source],
+    out: Path,
+    config: IngestConfig,
+    *,
+    is_drawn: bool = True,
+    progress: Progress | None = None,
+    workers: Workers = POOL,
+    share: Share | None = None,
+    grow: bool = False,
+) -> IngestSummary:
+    """`ingest` of sources that were listed before.
+
+    Args:
+        found: by `find_sources`, with the share of test sources that `config` asks for.
+        out: see `ingest`.
+        config: what a sample is.
+        is_drawn: whether the test sources were drawn from all of them.
+        progress: see `ingest`; so are the others.
+        workers: who reads the videos.
+        share: of this process.
+        grow: whether sources are added.
+
+    Raises:
+        UserError: nothing usable among them, or `out` holds other shards.
+    """
+    _expect_folder(out)
+    config = identified(config)
     _expect_apart(found, out)
-    rounds = _Rounds(found, out, config, grow, not test_sources, progress, workers)
+    rounds = _Rounds(found, out, config, grow, is_drawn, progress, workers)
     while rounds.next_plan() is not None:
         unfinished = rounds.take_part(share) if share else rounds.carry_out()
         if unfinished is not None:
             return unfinished
     return summary_of(read_rows(out))
+
+
+def _expect_folder(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out}: is a file; expected a folder to write shards to")
 
 
 def _expect_apart(found: list[Source], out: Path) -> None:

@@ -8,37 +8,28 @@ are written by the process that started it all, so they are the same as those of
 
 import json
 import logging
-import socket
 from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any
 
 from genie_lite.data.cutting.sandbox import Result, Sandbox
 from genie_lite.data.cutting.segment import IngestConfig
+from genie_lite.data.ingest.cluster import Cluster, ray
 from genie_lite.data.ingest.spill import pack, unpack
 from genie_lite.data.video.place import Place
-from genie_lite.errors import UserError
 
-try:
-    import ray
-    import ray.data
-except ImportError as error:
-    raise UserError("--engine ray: Ray is not installed; pip install 'genie-lite[ray]'") from error
-
-CONNECT_S = 10.0
 MAX_BLOCKS = 10_000  # of places; Ray keeps a record of each
 
 
 class RayEngine:
     """See `engine.Engine`.
 
-    num: actors, None for one per core of the cluster. address: of a cluster, `auto` for the one that this machine
-    belongs to, None to start one here.
+    num: actors, None for one per core of the cluster. address: see `Cluster`.
     """
 
     def __init__(self, config: IngestConfig, num: int | None, address: str | None) -> None:
-        self._config, self._num, self._address = config, num, address
-        self._is_ours = False
+        self._config, self._num = config, num
+        self._cluster = Cluster(num, address)
 
     def __enter__(self) -> "RayEngine":
         """Join the cluster.
@@ -46,20 +37,7 @@ class RayEngine:
         Raises:
             UserError: there is none at the address.
         """
-        if not ray.is_initialized():
-            _expect_reachable(self._address)
-            self._is_ours = True
-            try:
-                ray.init(
-                    address=self._address,
-                    num_cpus=self._num if self._address is None else None,
-                    include_dashboard=False,
-                    logging_level=logging.ERROR,
-                    log_to_driver=False,
-                )
-            except (ConnectionError, ValueError, RuntimeError) as error:
-                told = " ".join(str(error).split())[:200]
-                raise UserError(f"--address: no Ray cluster at {self._address} ({told})") from error
+        self._cluster.__enter__()
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
@@ -69,8 +47,7 @@ class RayEngine:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._is_ours:
-            ray.shutdown()
+        self._cluster.__exit__(kind, error, trace)
 
     def read(self, places: Sequence[Place]) -> Iterator[Result]:
         """See `Engine`; how far ahead of the consumer the cluster reads is Ray's back pressure to bound."""
@@ -88,19 +65,6 @@ class RayEngine:
         )
         for row in data.iter_rows():
             yield unpack(row["result"])
-
-
-def _expect_reachable(address: str | None) -> None:
-    """Ray itself tries for minutes, and then ends the process."""
-    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
-    if not colon:
-        return
-    try:
-        socket.create_connection((host, int(port)), CONNECT_S).close()
-    except (OSError, ValueError, OverflowError) as error:
-        raise UserError(
-            f"--address: no Ray cluster at {address} ({error}); start one with ray start --head, or leave it out"
-        ) from error
 
 
 class _Reader:

@@ -1,6 +1,7 @@
 """Who reads the videos of an ingest, and which of them."""
 
 import os
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,7 +13,7 @@ from genie_lite.errors import UserError
 
 @dataclass(frozen=True)
 class Workers:
-    """Who reads the videos. The result does not depend on it.
+    """Who reads the videos, and encodes them. The result does not depend on it.
 
     engine: child processes of this machine, or the workers of a Ray cluster. num: how many at a time, None for
     one per core. address: of the cluster; None starts one on this machine.
@@ -29,6 +30,14 @@ class Workers:
 
             return RayEngine(config, self.num, self.address)
         return Pool(config, max(1, min(self.num or os.cpu_count() or 1, num_sources)), folder)
+
+    def together(self) -> AbstractContextManager[object]:
+        """While it is entered, all that asks for these workers shares one cluster; for a pool it does nothing."""
+        if self.engine == "ray":
+            from genie_lite.data.ingest.cluster import Cluster
+
+            return Cluster(self.num, self.address)
+        return nullcontext()
 
 
 POOL = Workers()

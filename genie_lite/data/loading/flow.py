@@ -3,14 +3,14 @@
 Source: Kroeger et al., DIS, arXiv:1603.03590, as OpenCV has it.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 from itertools import pairwise
 
 import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
+
+from genie_lite.threads import one_cv2_thread
 
 STILL_PX = 0.2  # compression moves what stands still by so much
 FLOW_PX = 64  # a pair of frames takes 1.3 ms of CPU, and four times as much at 128
@@ -31,7 +31,7 @@ def magnitudes(pixels: UInt8[np.ndarray, "t h w c"], *, stabilise: bool) -> Floa
     scale = min(1.0, FLOW_PX / max(height, width))
     small = max(1, round(width * scale)), max(1, round(height * scale))
     moved = np.zeros((len(pixels) - 1, height, width), np.float32)
-    with _one_thread():
+    with one_cv2_thread():
         greys = [
             cv2.cvtColor(cv2.resize(frame, small, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
             for frame in pixels
@@ -54,14 +54,3 @@ def _dis() -> cv2.DISOpticalFlow:
     ground half of all motion found lies on the square, a quarter with the slower one and with Farneback's flow.
     """
     return cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Parallel over loading processes, never inside one; and so a weight depends on no number of cores."""
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(before)

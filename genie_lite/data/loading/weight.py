@@ -69,7 +69,7 @@ def balanced(
         least: mean importance below which weights become more even, down to 1 everywhere at a mean of 0.
     """
     mean = max(float(importance.mean(dtype=np.float64)), least)
-    if mean <= 0:
+    if np.float32(mean) <= 0:  # also of what is too little to be divided by
         return np.ones_like(importance)
     extra = (1 - floor) * np.minimum(importance / np.float32(mean), np.float32(MOST))
     return (extra + (1 - extra.mean(dtype=np.float64))).astype(np.float32)

@@ -41,6 +41,7 @@ from genie_lite.data.shards.index import (
     fingerprint_of,
     load_index,
 )
+from genie_lite.data.shards.meta import sound
 from genie_lite.data.shards.remote import Cache, Remote
 from genie_lite.data.shards.tar import Fault, Record, RecordWriter, read_records
 from genie_lite.data.shards.transport import path_of
@@ -69,6 +70,20 @@ class Sample:
     def frames(self, indices: list[int] | None = None) -> UInt8[np.ndarray, "t h w c"]:
         """All frames, or those at `indices`."""
         return read_frames(self.mp4, indices)
+
+    def whole(self) -> UInt8[np.ndarray, "t h w c"]:
+        """All frames, for whoever puts them beside what `meta` says of each.
+
+        Raises:
+            UserError: they cannot be decoded, or there are more or fewer than the sample says; it names the sample.
+        """
+        try:
+            frames = self.frames()
+            if len(frames) != self.meta["num_frames"]:
+                raise UserError(f"{len(frames)} frames, its json says {self.meta['num_frames']}")
+        except UserError as error:
+            raise UserError(f"sample {self.key}: {error}; {ADVICE}") from error
+        return frames
 
 
 class ShardWriter:
@@ -243,10 +258,14 @@ class ShardSet:
 
         Raises:
             ShardDamage: it is not what `shards.json` says, as far as members and counts tell; behind a URL, or
-                where it comes from there, in any byte.
+                where it comes from there, in any byte; or a sample says of its frames what cannot be (`meta.py`).
             UserError: it cannot be fetched.
         """
-        return [Sample(record.key, record.members["mp4"], record.meta) for record in self.records(shard)]
+        records = self.records(shard)
+        with self._reading(shard):
+            return [
+                Sample(record.key, record.members["mp4"], _sound(record, shard.split)) for record in records
+            ]
 
     def records(self, shard: Shard) -> list[Record]:
         """The samples of one shard of any kind; raises as `read`."""
@@ -279,6 +298,13 @@ class ShardSet:
             where = self.folder / shard.file if self.remote is None else f"{self.place}: {shard.file}"
             message = f"{where}: cannot be used ({error}); {ADVICE}"
             raise ShardDamage(message, shard.file, str(error)) from error
+
+
+def _sound(record: Record, split: str) -> dict[str, Any]:
+    try:
+        return sound(record.meta, split)
+    except ValueError as error:
+        raise Fault(f"sample {record.key}: {error}") from error
 
 
 def _tell(

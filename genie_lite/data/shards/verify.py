@@ -20,6 +20,7 @@ import numpy as np
 from genie_lite.data.ingest.manifest import read_rows
 from genie_lite.data.shards.check import expect_sha256, expect_size
 from genie_lite.data.shards.index import ADVICE, INDEX_FILE, MANIFEST_FILE, VIDEO, Index, Shard, load_index
+from genie_lite.data.shards.meta import sound
 from genie_lite.data.shards.remote import Cache, Remote
 from genie_lite.data.shards.shards import Sample
 from genie_lite.data.shards.tar import Fault, Record, read_records
@@ -190,6 +191,11 @@ class _Check:
             raise Fault(f"sample {record.key} is in {other} too")
         if record.meta.get("split", shard.split) != shard.split:
             raise Fault(f"sample {record.key} is of {record.meta['split']}, its shard of {shard.split}")
+        if self.index.kind == VIDEO:
+            try:
+                sound(record.meta, shard.split)
+            except ValueError as error:
+                raise Fault(f"sample {record.key}: {error}") from error
         source = str(record.meta.get("source"))
         self.clips[source] += 1
         self.frames[source] += record.meta["num_frames"]

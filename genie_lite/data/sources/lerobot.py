@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from genie_lite.data.labels import Labels
+from genie_lite.data.labels import Labels, join_labels
 from genie_lite.data.sources import lerobot_v2, lerobot_v3
 from genie_lite.data.sources.lerobot_info import SHARED, Listed, is_lerobot, read_info, says_lerobot
 from genie_lite.data.video.place import Place
@@ -38,6 +38,9 @@ __all__ = [
 ]
 
 
+OUTCOMES = ("next.reward", "next.success", "next.done")  # columns of a table that may be there, too
+
+
 @dataclass(frozen=True)
 class Episode:
     """One usable episode.
@@ -47,12 +50,17 @@ class Episode:
         place: the video itself.
         part: the end of `source`, where several episodes share a video.
         action: (frames, num_actions) float32, row k belongs to frame k; of a dataset without actions (frames, 0).
+        reward: (frames,) float32, what the action of frame k brought; None where the dataset does not say.
+        ended: (frames,) bool, whether the task was solved by it, or where only that is told, whether the episode was
+            done; None where the dataset says neither.
     """
 
     source: str
     place: Place
     part: str
     action: np.ndarray
+    reward: np.ndarray | None = None
+    ended: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -82,8 +90,20 @@ class RobotData:
 
 
 def read_labels(root: Path, camera: str | None = None) -> Labels:
-    """The actions of every usable episode as continuous labels; `camera` as in `read`."""
-    return labels_of(read(root, camera))
+    """The actions of every usable episode as continuous labels.
+
+    Args:
+        root: the folder that holds `meta/info.json`.
+        camera: whose videos they are labels of, as in `read`; None for those of every camera, for an episode's actions
+            are the same whoever films it.
+
+    Raises:
+        UserError: see `read` and `labels_of`.
+    """
+    cameras = read_info(root).cameras if camera is None else (camera,)
+    seen = [list_robot(root, each) for each in cameras]
+    usable = [labels_of(data) for data in seen if data.episodes]
+    return join_labels(usable) if usable else labels_of(read(root, cameras[0]))
 
 
 def labels_of(data: RobotData) -> Labels:
@@ -104,6 +124,8 @@ def labels_of(data: RobotData) -> Labels:
         action=np.concatenate([episode.action for episode in data.episodes]),
         kind="continuous",
         names=data.names,
+        reward=_together([episode.reward for episode in data.episodes]),
+        ended=_together([episode.ended for episode in data.episodes]),
     )
 
 
@@ -163,10 +185,17 @@ def _judged(episodes: Sequence[Listed], width: int, *, is_shared: bool) -> tuple
             if isinstance(action, str):
                 fault = action
             else:
-                good.append(Episode(listed.source, listed.place, listed.part, action))
+                outcome = table.reward(listed), table.ended(listed)
+                good.append(Episode(listed.source, listed.place, listed.part, action, *outcome))
         if fault is not None:
             bad.append(replace(listed, fault=fault))
     return good, bad
+
+
+def _together(columns: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    """One after another, where every episode has the column."""
+    there = [column for column in columns if column is not None]
+    return np.concatenate(there) if len(there) == len(columns) else None
 
 
 def _missing(listed: Listed) -> str | None:
@@ -196,7 +225,8 @@ class _Table:
                 missing = [name for name in columns if name not in file.schema_arrow.names]
                 if missing:
                     return cls(path, None, None, f"no column {', '.join(missing)} in the data file")
-                rows = file.read(columns)
+                there = [name for name in OUTCOMES if name in file.schema_arrow.names]
+                rows = file.read([*columns, *there])
             return cls(path, rows, _rows_by_episode(rows) if is_shared else None)
         except (pa.ArrowException, OSError, ValueError) as error:
             return cls(path, None, None, f"unreadable: {' '.join(str(error).split())}")
@@ -205,9 +235,7 @@ class _Table:
         """The actions of one episode, or why it cannot be used."""
         if self.rows is None:
             return str(self.fault)
-        rows = self.rows
-        if self.which is not None:
-            rows = rows.take(self.which.get(listed.index, np.empty(0, np.int64)))
+        rows = self._of(listed, self.rows)
         if len(rows) != listed.length:
             return f"{len(rows)} rows in the data file, meta/episodes says {listed.length}"
         if not listed.length:
@@ -217,6 +245,32 @@ class _Table:
         if not width:
             return np.zeros((listed.length, 0), dtype=np.float32)
         return _numbers(rows["action"], listed.length, width)
+
+    def reward(self, listed: Listed) -> np.ndarray | None:
+        """What each frame's action brought, if the file says so."""
+        return self._outcome(listed, "next.reward")
+
+    def ended(self, listed: Listed) -> np.ndarray | None:
+        """Whether it solved the task; where the file does not say that, whether the episode was done."""
+        solved = self._outcome(listed, "next.success")
+        found = self._outcome(listed, "next.done") if solved is None else solved
+        return None if found is None else found > 0
+
+    def _outcome(self, listed: Listed, name: str) -> np.ndarray | None:
+        """A column that may be missing, or empty in places; then it is as good as missing."""
+        if self.rows is None or name not in self.rows.column_names:
+            return None
+        column = self._of(listed, self.rows.select([name]))[name]
+        is_list = pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type)
+        cells = column.combine_chunks().flatten() if is_list else column
+        flat = cells.cast(pa.uint8()) if pa.types.is_boolean(cells.type) else cells
+        numbers = _numbers(pa.chunked_array([flat]) if is_list else flat, listed.length, 1)
+        return None if isinstance(numbers, str) else numbers[:, 0]
+
+    def _of(self, listed: Listed, rows: pa.Table) -> pa.Table:
+        if self.which is None:
+            return rows
+        return rows.take(self.which.get(listed.index, np.empty(0, np.int64)))
 
 
 def _rows_by_episode(rows: pa.Table) -> dict[int, np.ndarray]:

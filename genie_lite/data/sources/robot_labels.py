@@ -43,5 +43,14 @@ def keep_labels(folder: Path, found: Sequence[Labels]) -> Path:
         old = read_labels(path)
         stays = ~np.isin(old.sources, np.unique(new.sources))
         new = join_labels([old.select(np.flatnonzero(stays)), new]) if stays.any() else new
-    write_labels(path, new.sources, new.frame_index, new.action, kind=new.kind, names=new.names)
+    write_labels(
+        path,
+        new.sources,
+        new.frame_index,
+        new.action,
+        kind=new.kind,
+        names=new.names,
+        reward=new.reward,
+        ended=new.ended,
+    )
     return path

@@ -8,7 +8,7 @@ Pixels are uint8 RGB here, `h w c` for one frame and `t h w c` for several.
 """
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -214,13 +214,26 @@ def encode_mp4(
     """
     assert len(frames), "a video needs a frame"
     assert pixel_format == "yuv444p" or not any(side % 2 for side in frames.shape[1:3]), frames.shape
-    rate = Fraction(rate_hz).limit_denominator(1001)
     if codec == "mjpeg":
+        rate = _fraction(rate_hz)
         return encode_mjpeg(frames, rate, jpeg_quality, full_colour=pixel_format == "yuv444p")
+    return encode_stream(frames, rate_hz, gop, crf, pixel_format)
+
+
+def encode_stream(
+    frames: Iterable[UInt8[np.ndarray, "h w c"]],
+    rate_hz: float,
+    gop: int = 10,
+    crf: int = 12,
+    pixel_format: PixelFormat = "yuv420p",
+) -> bytes:
+    """`encode_mp4` in H.264, of frames that come one by one and need not fit into memory; at least one."""
+    frames = iter(frames)
+    first = next(frames)
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=rate)
-        stream.height, stream.width = frames.shape[1:3]
+        stream = container.add_stream("libx264", rate=_fraction(rate_hz))
+        stream.height, stream.width = first.shape[:2]
         stream.pix_fmt = pixel_format
         stream.codec_context.thread_count = 1
         stream.options = {
@@ -232,11 +245,15 @@ def encode_mp4(
             # On small frames x264's macroblock tree reads past its data: the same frames, other bytes, now and then.
             "mbtree": "0",
         }
-        for pixels in frames:
+        for pixels in chain([first], frames):
             image = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
             container.mux(stream.encode(image))
         container.mux(stream.encode())
     return buffer.getvalue()
+
+
+def _fraction(rate_hz: float) -> Fraction:
+    return Fraction(rate_hz).limit_denominator(1001)
 
 
 def write_mp4(

@@ -52,7 +52,7 @@ class Join:
     """
 
     def __init__(self, rows: Rows, episodes: Episodes) -> None:
-        self._rows = rows
+        self.rows = rows
         self._prefix = _prefix(rows, episodes) if episodes.names else ""
         own = {self._prefix + name for name in episodes.names}
         self.sources = frozenset(own & set(rows.sources)) if episodes.names else None
@@ -65,28 +65,28 @@ class Join:
         """
         if episode.key is not None:
             camera = next(iter(episode.clips))
-            return self._aligned(self._rows.of_key(episode.key), episode, episode.name, camera)
+            return self._aligned(self.rows.of_key(episode.key), episode, episode.name, camera)
         found = [
             (camera, self._prefix + name)
             for camera, name in episode.names.items()
-            if self._prefix + name in self._rows.sources
+            if self._prefix + name in self.rows.sources
         ]
         if len(found) > 1:
             cameras = ", ".join(camera for camera, _ in found)
             raise UserError(
-                f"{self._rows.folder}: {episode.name} has latents of {len(found)} cameras ({cameras}), expected one; "
+                f"{self.rows.folder}: {episode.name} has latents of {len(found)} cameras ({cameras}), expected one; "
                 "extract from one camera"
             )
         if not found:
             return self._aligned(None, episode, "", "")
         camera, source = found[0]
-        return self._aligned(self._rows.of_source(source), episode, source, camera)
+        return self._aligned(self.rows.of_source(source), episode, source, camera)
 
     def _aligned(self, rows: Latents | None, episode: Episode, source: str, camera: str) -> Aligned:
         num = len(episode)
         code = np.full(num, NO_CODE, dtype=np.int64)
-        tokens = np.full((num, self._rows.num_tokens), NO_CODE, dtype=np.int64)
-        embedding = np.zeros((num, self._rows.width), dtype=np.float32)
+        tokens = np.full((num, self.rows.num_tokens), NO_CODE, dtype=np.int64)
+        embedding = np.zeros((num, self.rows.width), dtype=np.float32)
         valid = np.zeros(num, dtype=bool)
         horizon, dt_s = np.zeros(num, dtype=np.int64), np.zeros(num, dtype=np.float32)
         action, split = None, ""
@@ -109,7 +109,7 @@ class Join:
         split = str(rows.split[0])
         if split not in SPLITS:
             raise UserError(
-                f"{self._rows.folder}: {source} is of split {split!r}, expected {' or '.join(SPLITS)}; mend the "
+                f"{self.rows.folder}: {source} is of split {split!r}, expected {' or '.join(SPLITS)}; mend the "
                 "shards and extract again"
             )
         return split

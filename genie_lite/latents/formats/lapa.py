@@ -33,13 +33,13 @@ import numpy as np
 
 from genie_lite.data.video.container import BadVideo
 from genie_lite.data.video.place import Place
-from genie_lite.errors import UserError
 from genie_lite.latents.formats.episodes import Clip, Episode, Episodes, LeftOut
 from genie_lite.latents.formats.join import Aligned, Join
-from genie_lite.latents.formats.labelled import NO_LATENT, Progress, Source, open_episodes
+from genie_lite.latents.formats.labelled import Progress, Source, open_episodes
 from genie_lite.latents.formats.lerobot_files import made_of
 from genie_lite.latents.formats.pictures import write_pictures
 from genie_lite.latents.formats.rows import Rows
+from genie_lite.latents.formats.runner import head_of, write_episodes
 from genie_lite.latents.formats.target import Target, fingerprint, job_of, unfinished_name
 
 LINES = "lapa.jsonl"
@@ -73,35 +73,19 @@ def write(
 def _write(
     target: Target, episodes: Episodes, join: Join, rows: Rows, progress: Progress | None
 ) -> dict[str, Any]:
-    lines = _Lines(target.out / LINES)
-    left_out: list[LeftOut] = []
-    with lines:
-        for done, episode in enumerate(episodes.read(), start=1):
-            found = (
-                episode
-                if isinstance(episode, LeftOut)
-                else _write_episode(target, episode, join, episodes.tasks)
-            )
-            if isinstance(found, LeftOut):
-                left_out.append(found)
-            else:
-                lines.add(found)
-            if progress is not None:
-                progress(done, episodes.num)
-        if not lines.num:
-            first = f"; the first left out, {left_out[0].name}: {left_out[0].reason}" if left_out else ""
-            raise UserError(f"{rows.folder}: no valid latent action in {episodes.num} episodes{first}")
-    return target.describe(
-        {
-            "source": episodes.name,
-            "latents": {name: rows.manifest[name] for name in ("lam", "window", "num_codes", "num_tokens")},
-            "quality": rows.manifest["quality"],
-            "lines": lines.num,
-            "n_tokens_per_delta": rows.num_tokens,
-            "delta_vocab_size": rows.codes_per_token,
-            "left_out": [{"episode": each.name, "reason": each.reason} for each in left_out],
-        }
-    )
+    with _Lines(target.out / LINES) as lines:
+
+        def write_one(episode: Episode, aligned: Aligned) -> LeftOut | None:
+            found = _write_episode(target, episode, aligned, episodes.tasks)
+            return found if isinstance(found, LeftOut) else lines.add(found)
+
+        left_out = write_episodes(episodes, join, write_one, progress)
+    about = {
+        "lines": lines.num,
+        "n_tokens_per_delta": rows.num_tokens,
+        "delta_vocab_size": rows.codes_per_token,
+    }
+    return target.describe(head_of(episodes, rows, left_out, about))
 
 
 class _Lines:
@@ -132,12 +116,9 @@ class _Lines:
 
 
 def _write_episode(
-    target: Target, episode: Episode, join: Join, tasks: tuple[str, ...]
+    target: Target, episode: Episode, aligned: Aligned, tasks: tuple[str, ...]
 ) -> list[dict[str, Any]] | LeftOut:
     """The lines of one episode, once its pictures are there."""
-    aligned = join.of(episode)
-    if not aligned.valid.any():
-        return LeftOut(episode.name, NO_LATENT)
     name = episode.key or episode.name
     starts = np.flatnonzero(aligned.valid)
     used = np.union1d(starts, starts + aligned.horizon[starts])

@@ -36,12 +36,12 @@ from typing import Any
 import numpy as np
 
 from genie_lite.data.shards.token_shards import npy
-from genie_lite.errors import UserError
 from genie_lite.latents.formats.columns import numbers
-from genie_lite.latents.formats.episodes import Episode, Episodes, LeftOut
+from genie_lite.latents.formats.episodes import Episode, Episodes
 from genie_lite.latents.formats.join import Aligned, Join
-from genie_lite.latents.formats.labelled import NO_LATENT, Progress, Source, open_episodes
+from genie_lite.latents.formats.labelled import Progress, Source, open_episodes
 from genie_lite.latents.formats.rows import Rows
+from genie_lite.latents.formats.runner import head_of, write_episodes
 from genie_lite.latents.formats.target import Target, fingerprint, job_of
 
 MODEL = "genie_lite"
@@ -103,28 +103,13 @@ def _write(
     target: Target, episodes: Episodes, join: Join, rows: Rows, progress: Progress | None
 ) -> dict[str, Any]:
     tables = _Tables(target, _safe(episodes.name))
-    left_out: list[LeftOut] = []
-    for done, episode in enumerate(episodes.read(), start=1):
-        found = episode if isinstance(episode, LeftOut) else _transitions(episode, join.of(episode))
-        if isinstance(found, LeftOut):
-            left_out.append(found)
-        else:
-            for transition in found:
-                tables.add(transition)
-        if progress is not None:
-            progress(done, episodes.num)
-    if not tables.lines:
-        first = f"; the first left out, {left_out[0].name}: {left_out[0].reason}" if left_out else ""
-        raise UserError(f"{rows.folder}: no valid latent action in {episodes.num} episodes{first}")
-    return target.describe(
-        {
-            "source": episodes.name,
-            "latents": {name: rows.manifest[name] for name in ("lam", "window", "num_codes", "num_tokens")},
-            "quality": rows.manifest["quality"],
-            "tables": tables.write(),
-            "left_out": [{"episode": each.name, "reason": each.reason} for each in left_out],
-        }
-    )
+
+    def write_one(episode: Episode, aligned: Aligned) -> None:
+        for transition in _transitions(episode, aligned):
+            tables.add(transition)
+
+    left_out = write_episodes(episodes, join, write_one, progress)
+    return target.describe(head_of(episodes, rows, left_out, {"tables": tables.write()}))
 
 
 class _Tables:
@@ -190,11 +175,7 @@ def _csv(lines: list[dict[str, Any]]) -> bytes:
     return text.getvalue().encode()
 
 
-def _transitions(episode: Episode, aligned: Aligned) -> Iterator[_Transition] | LeftOut:
-    return _each(episode, aligned) if aligned.valid.any() else LeftOut(episode.name, NO_LATENT)
-
-
-def _each(episode: Episode, aligned: Aligned) -> Iterator[_Transition]:
+def _transitions(episode: Episode, aligned: Aligned) -> Iterator[_Transition]:
     action = numbers(episode.table["action"]) if "action" in episode.table.column_names else aligned.action
     if action is not None:
         action = action.reshape(len(episode), -1).astype(np.float32)

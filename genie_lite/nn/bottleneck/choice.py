@@ -1,33 +1,49 @@
-"""What every kind of bottleneck returns of some rows, and one number for a choice made of several tokens."""
+"""What every kind of bottleneck returns, and one number for a choice made of several tokens."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class Choice:
-    """As `types.Quantized`, which has the tokens as one number, too."""
-
-    tokens: Int[Tensor, "*rows m"]
-    vector: Float[Tensor, "*rows d"]
-    embedding: Float[Tensor, "*rows d"]
-    spread: Float[Tensor, "*rows d"] | None
-    commitment: Float[Tensor, ""]
-    kl: Float[Tensor, ""]
+from genie_lite.types import Quantized
 
 
-def compose(tokens: Int[Tensor, "*rows m"], base: int) -> Int[Tensor, "*rows"]:
-    """The number whose digits the tokens are, each in [0, base); the first one counts most."""
-    return (tokens.long() * _places(tokens.shape[-1], base, tokens.device)).sum(dim=-1)
+def chosen(
+    tokens: Int[Tensor, "*rows m"],
+    sizes: Sequence[int],
+    *,
+    vector: Float[Tensor, "*rows d"],
+    embedding: Float[Tensor, "*rows d"],
+    spread: Float[Tensor, "*rows d"] | None = None,
+    commitment: Float[Tensor, ""] | None = None,
+    kl: Float[Tensor, ""] | None = None,
+) -> Quantized:
+    """What a bottleneck returns of some rows; `sizes` of its tokens. What a kind does not have is 0, or None."""
+    nothing = embedding.new_zeros(())
+    return Quantized(
+        index=compose(tokens, sizes),
+        tokens=tokens,
+        vector=vector,
+        embedding=embedding,
+        spread=spread,
+        commitment=nothing if commitment is None else commitment,
+        kl=nothing if kl is None else kl,
+    )
 
 
-def digits(index: Int[Tensor, "*rows"], base: int, num: int) -> Int[Tensor, "*rows m"]:
-    """The `num` tokens that make up each number: what `compose` takes back."""
-    return index[..., None].long() // _places(num, base, index.device) % base
+def compose(tokens: Int[Tensor, "*rows m"], sizes: Sequence[int]) -> Int[Tensor, "*rows"]:
+    """The number whose digits the tokens are, each below its size; the first one counts most."""
+    index = tokens[..., 0].long()
+    for at, size in enumerate(sizes[1:], start=1):
+        index = index * size + tokens[..., at]
+    return index
 
 
-def _places(num: int, base: int, device: torch.device) -> Tensor:
-    return base ** torch.arange(num - 1, -1, -1, device=device)
+def digits(index: Int[Tensor, "*rows"], sizes: Sequence[int]) -> Int[Tensor, "*rows m"]:
+    """The tokens that make up each number: what `compose` takes back."""
+    left, tokens = index.long(), []
+    for size in reversed(sizes):
+        tokens.append(left % size)
+        left = left // size
+    return torch.stack(tokens[::-1], dim=-1)

@@ -6,9 +6,10 @@
     vae           a Gaussian around a vector, kept near a standard normal         `beta` in the objective
     none          the vector as it is                                             nothing to learn
 
-A discrete choice made of several tokens is one number, too: so a world can be steered by it, and a list of all
-codes can be had. That bounds how many there may be. The continuous kinds have a menu in place of an alphabet: a few
-centres of their vectors, learnt beside them, which never touch what is passed on.
+A discrete choice made of several tokens is one number, too, of 63 bits at most: LAPO has 64^8 of them, Moto 128^8.
+What lists all codes, or keeps one in 16 bits (a world, and whatever is a tokenizer's), needs an alphabet of at most
+2^16; training and extraction do not. The continuous kinds have a menu in place of an alphabet: a few centres of their
+vectors, learnt beside them, which never touch what is passed on.
 """
 
 import math
@@ -18,8 +19,12 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from genie_lite.config import Config
+from genie_lite.errors import UserError
 
-MOST_CODES = 2**16  # what training keeps of a frame are 16-bit numbers
+MOST_CODES = (
+    2**16
+)  # that can be listed, of one token and of an alphabet: what worlds keep of a frame are 16-bit numbers
+MOST_COMPOSED = 2**63  # that several tokens may make: a code is one signed number of 64 bits
 SMALLEST_BETA = 1e-5  # below, the noise of a VAE fades away and it is an autoencoder
 
 
@@ -44,8 +49,13 @@ class VQConfig(Config):
 
     @model_validator(mode="after")
     def _codes_can_be_kept(self) -> "VQConfig":
-        _expect_few(f"{self.tokens} tokens of {self.num_codes}", self.num_codes**self.tokens)
+        _expect_one_number(f"{self.tokens} tokens of {self.num_codes}", self.sizes)
         return self
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """How many codes each token may be."""
+        return (self.num_codes,) * self.tokens
 
     @property
     def width(self) -> int:
@@ -71,8 +81,13 @@ class ResidualVQConfig(Config):
 
     @model_validator(mode="after")
     def _codes_can_be_kept(self) -> "ResidualVQConfig":
-        _expect_few(f"{self.depth} books of {self.num_codes}", self.num_codes**self.depth)
+        _expect_one_number(f"{self.depth} books of {self.num_codes}", self.sizes)
         return self
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """How many codes each token may be."""
+        return (self.num_codes,) * self.depth
 
     @property
     def width(self) -> int:
@@ -84,16 +99,22 @@ class FSQConfig(Config):
     """Finite scalar quantization: each channel is rounded to one of a few levels; there is no book to collapse.
 
     Source: arXiv:2309.15505. The number of codes is the product of the levels; the library's rounding needs
-    three or more of them in each channel.
+    three or more of them in each channel. Where that is more than can be listed, each channel is a token of its own.
     """
 
     kind: Literal["fsq"] = "fsq"
-    levels: tuple[Annotated[int, Field(ge=3)], ...] = Field(default=(8, 5, 5), min_length=1)
+    levels: tuple[Annotated[int, Field(ge=3, le=MOST_CODES)], ...] = Field(default=(8, 5, 5), min_length=1)
 
     @model_validator(mode="after")
     def _codes_can_be_kept(self) -> "FSQConfig":
-        _expect_few(f"levels: {list(self.levels)}", math.prod(self.levels))
+        _expect_one_number(f"levels: {list(self.levels)}", self.levels)
         return self
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """How many codes each token may be: all levels together are one token, or each is one."""
+        num_codes = math.prod(self.levels)
+        return (num_codes,) if num_codes <= MOST_CODES else self.levels
 
     @property
     def width(self) -> int:
@@ -123,6 +144,11 @@ class VAEConfig(Config):
         return self
 
     @property
+    def sizes(self) -> tuple[int, ...]:
+        """Of the menu, from which one is chosen."""
+        return (self.menu,)
+
+    @property
     def width(self) -> int:
         """Of a vector."""
         return self.dim
@@ -139,6 +165,11 @@ class NoneConfig(Config):
     menu: int = Field(default=8, ge=2, le=MOST_CODES)  # centres to steer by
 
     @property
+    def sizes(self) -> tuple[int, ...]:
+        """Of the menu, from which one is chosen."""
+        return (self.menu,)
+
+    @property
     def width(self) -> int:
         """Of a vector."""
         return self.dim
@@ -151,6 +182,24 @@ CodeConfig = Annotated[
 TokenConfig = Annotated[VQConfig | FSQConfig, Field(discriminator="kind")]
 
 
-def _expect_few(made_of: str, num_codes: int) -> None:
+def expect_listable(code: CodeConfig) -> None:
+    """Refuse what steers by a code, keeps one for every frame, or makes a policy of codes, before anything is trained.
+
+    Raises:
+        UserError: the alphabet is too large for it.
+    """
+    num_codes = math.prod(code.sizes)
     if num_codes > MOST_CODES:
-        raise ValueError(f"{made_of} make {num_codes} codes, expected at most {MOST_CODES}")
+        raise UserError(
+            f"lam.model.code: {' x '.join(map(str, code.sizes))} make {num_codes} codes, expected at most {MOST_CODES} "
+            "for a world, and for a policy made of codes, which list them all; such a model can be trained by itself "
+            "(genie-lite train lam), extracted from and inspected"
+        )
+
+
+def _expect_one_number(made_of: str, sizes: tuple[int, ...]) -> None:
+    if math.prod(sizes) > MOST_COMPOSED:
+        raise ValueError(
+            f"{made_of} make more than 2^63 codes, and a code is one number of 64 bits; take fewer tokens, or "
+            "smaller ones"
+        )

@@ -11,9 +11,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from vector_quantize_pytorch import VectorQuantize
 
-from genie_lite.nn.bottleneck.choice import Choice
+from genie_lite.nn.bottleneck.choice import chosen
 from genie_lite.nn.bottleneck.config import NoneConfig, VAEConfig
 from genie_lite.nn.bottleneck.processes import gather_rows, join_processes, num_processes, own_part
+from genie_lite.types import Quantized
 
 FIRST_LOG_VAR = -2.0  # of the noise: a third of what means differ by at first
 RESTART_SHARE = 0.05  # of an even share of the rows; a centre that gets less starts anew at one of them
@@ -71,23 +72,14 @@ class Menu(VectorQuantize):
 class Plain(nn.Module):
     """Any vector."""
 
-    num_tokens = 1
-
     def __init__(self, config: NoneConfig) -> None:
         super().__init__()
-        self.width, self.codes_per_token = config.width, config.menu
+        self.width, self.sizes = config.width, config.sizes
         self.menu = Menu(config.menu, config.width)
 
-    def choose(self, rows: Float[Tensor, "*rows d"]) -> Choice:
+    def choose(self, rows: Float[Tensor, "*rows d"]) -> Quantized:
         """Pass on."""
-        return Choice(
-            tokens=self.menu.nearest(rows),
-            vector=rows,
-            embedding=rows,
-            spread=None,
-            commitment=rows.new_zeros(()),
-            kl=rows.new_zeros(()),
-        )
+        return chosen(self.menu.nearest(rows), self.sizes, vector=rows, embedding=rows)
 
     def vectors(self, tokens: Int[Tensor, "n 1"]) -> Float[Tensor, "n d"]:
         """Centres."""
@@ -107,28 +99,26 @@ class Gaussian(nn.Module):
     them. A scale may go to zero: then a channel has fallen silent, as the prior wants it.
     """
 
-    num_tokens = 1
-
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()
-        self.width, self.codes_per_token = config.width, config.menu
+        self.width, self.sizes = config.width, config.sizes
         ones = torch.ones(config.width)
         self.scale = nn.Parameter(torch.cat([ones, 0.1 * ones]))
         self.shift = nn.Parameter(torch.cat([0.0 * ones, FIRST_LOG_VAR * ones]))
         self.menu = Menu(config.menu, config.width)
 
-    def choose(self, rows: Float[Tensor, "*rows two_d"]) -> Choice:
+    def choose(self, rows: Float[Tensor, "*rows two_d"]) -> Quantized:
         """Draw; of each row the first half makes means, the second half logarithms of variances."""
         mean, log_var = (rows * self.scale + self.shift).chunk(2, dim=-1)
         spread = (0.5 * log_var).exp()
         # Before the menu draws, so that noise does not depend on it.
         vector = mean + spread * _noise_like(mean) if self.training else mean
-        return Choice(
-            tokens=self.menu.nearest(mean),
+        return chosen(
+            self.menu.nearest(mean),
+            self.sizes,
             vector=vector,
             embedding=mean,
             spread=spread,
-            commitment=mean.new_zeros(()),
             kl=0.5 * (mean.square() + log_var.exp() - 1 - log_var).sum(dim=-1).mean(),
         )
 

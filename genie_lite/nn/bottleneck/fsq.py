@@ -3,37 +3,39 @@
 Imported when such a bottleneck is built: the library takes seconds.
 """
 
-import math
-
 from jaxtyping import Float, Int
 from torch import Tensor
 from vector_quantize_pytorch import FSQ
 
-from genie_lite.nn.bottleneck.choice import Choice
+from genie_lite.nn.bottleneck.choice import chosen, compose, digits
 from genie_lite.nn.bottleneck.config import FSQConfig
+from genie_lite.types import Quantized
 
 
 class ScalarLevels(FSQ):
-    """Every channel rounded to one of its levels; together they are one token."""
+    """Every channel rounded to one of its levels; together they are one token, or where they make too many codes, each.
 
-    num_tokens = 1
+    The library has one 32-bit number for all channels, which it adds up as floats, and lists all codes there are;
+    so it is asked for neither. Its order stays: the last channel counts most.
+    """
 
     def __init__(self, config: FSQConfig) -> None:
-        super().__init__(levels=list(config.levels))
-        self.width, self.codes_per_token = config.width, math.prod(config.levels)
+        super().__init__(levels=list(config.levels), return_indices=False)
+        self.width, self.sizes, self.levels = config.width, config.sizes, config.levels
 
-    def choose(self, rows: Float[Tensor, "*rows d"]) -> Choice:
+    def choose(self, rows: Float[Tensor, "*rows d"]) -> Quantized:
         """Round."""
-        vector, index = self(rows.reshape(1, -1, self.width))
-        return Choice(
-            tokens=index.reshape(*rows.shape[:-1], 1).long(),
-            vector=vector.reshape(rows.shape),
+        vector = self(rows.reshape(1, -1, self.width))[0].reshape(rows.shape)
+        level = self._scale_and_shift(vector.detach()).round().long()
+        one_token = len(self.sizes) == 1
+        return chosen(
+            compose(level.flip(-1), self.levels[::-1])[..., None] if one_token else level,
+            self.sizes,
+            vector=vector,
             embedding=rows,
-            spread=None,
-            commitment=rows.new_zeros(()),
-            kl=rows.new_zeros(()),
         )
 
-    def vectors(self, tokens: Int[Tensor, "n 1"]) -> Float[Tensor, "n d"]:
-        """The levels that a token stands for."""
-        return self.indices_to_codes(tokens.T)[0]
+    def vectors(self, tokens: Int[Tensor, "n m"]) -> Float[Tensor, "n d"]:
+        """The levels that tokens stand for."""
+        level = digits(tokens[:, 0], self.levels[::-1]).flip(-1) if len(self.sizes) == 1 else tokens
+        return self._scale_and_shift_inverse(level)

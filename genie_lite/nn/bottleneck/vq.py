@@ -10,9 +10,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from vector_quantize_pytorch import VectorQuantize
 
-from genie_lite.nn.bottleneck.choice import Choice
+from genie_lite.nn.bottleneck.choice import chosen
 from genie_lite.nn.bottleneck.config import ResidualVQConfig, VQConfig
 from genie_lite.nn.bottleneck.processes import join_processes
+from genie_lite.types import Quantized
 
 
 class ProductVQ(VectorQuantize):
@@ -31,20 +32,19 @@ class ProductVQ(VectorQuantize):
             commitment_weight=1.0,
         )
         self.width = config.width
-        self.num_tokens, self.codes_per_token = config.tokens, config.num_codes
+        self.sizes, self.num_tokens = config.sizes, config.tokens
         self.num_books = 1 if config.share else config.tokens
 
-    def choose(self, rows: Float[Tensor, "*rows d"]) -> Choice:
+    def choose(self, rows: Float[Tensor, "*rows d"]) -> Quantized:
         """The nearest code of every part; in training books learn from the rows."""
         join_processes(self._codebook, self.num_tokens if self.num_books == 1 else 1)
         vector, index, commitment = self(rows.reshape(1, -1, self.width))
-        return Choice(
-            tokens=index.reshape(*rows.shape[:-1], self.num_tokens).long(),
+        return chosen(
+            index.reshape(*rows.shape[:-1], self.num_tokens).long(),
+            self.sizes,
             vector=vector.reshape(rows.shape),
             embedding=rows,
-            spread=None,
             commitment=commitment.sum(),
-            kl=rows.new_zeros(()),
         )
 
     def vectors(self, tokens: Int[Tensor, "n m"]) -> Float[Tensor, "n d"]:
@@ -64,10 +64,10 @@ class ResidualVQ(nn.Module):
     def __init__(self, config: ResidualVQConfig) -> None:
         super().__init__()
         self.width, self.share = config.width, config.share
-        self.num_tokens, self.codes_per_token = config.depth, config.num_codes
+        self.sizes, self.num_tokens = config.sizes, config.depth
         self.books = nn.ModuleList(_book(config) for _ in range(1 if config.share else config.depth))
 
-    def choose(self, rows: Float[Tensor, "*rows d"]) -> Choice:
+    def choose(self, rows: Float[Tensor, "*rows d"]) -> Quantized:
         """The nearest code of each row, then of what this misses of it, and so on; in training books learn."""
         left = rows.reshape(1, -1, self.width)
         total, commitment = torch.zeros_like(left), left.new_zeros(())
@@ -82,13 +82,12 @@ class ResidualVQ(nn.Module):
         if self.training and self.share:  # it stayed as it was until every depth had chosen
             self._book(0).update_indices(torch.cat(asked, dim=1), torch.cat(tokens, dim=1))
         vector = total.reshape(rows.shape)
-        return Choice(
-            tokens=torch.cat(tokens).T.reshape(*rows.shape[:-1], self.num_tokens).long(),
+        return chosen(
+            torch.cat(tokens).T.reshape(*rows.shape[:-1], self.num_tokens).long(),
+            self.sizes,
             vector=rows + (vector - rows).detach() if self.training else vector,
             embedding=rows,
-            spread=None,
             commitment=commitment,
-            kl=rows.new_zeros(()),
         )
 
     def vectors(self, tokens: Int[Tensor, "n m"]) -> Float[Tensor, "n d"]:

@@ -1,0 +1,1 @@
+"""A trained world, played in a browser."""

@@ -1,0 +1,130 @@
+"""All games of a server: begun, found again by their token, and given up when nothing happens in them."""
+
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+
+from genie_lite.errors import UserError
+from genie_lite.play.batcher import Engine
+from genie_lite.play.config import PlayConfig
+from genie_lite.play.offer import Offer
+from genie_lite.play.session import Beginning, Session, begin
+
+TOKEN_BYTES = 24  # 192 bits: nobody guesses another player's
+
+
+class Busy(UserError):
+    """There are as many games as may be."""
+
+
+class Lobby:
+    """Games by token. All methods run on the server's one loop."""
+
+    def __init__(
+        self, offer: Offer, engine: Engine, config: PlayConfig, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Begin without games.
+
+        Args:
+            offer: what is played.
+            engine: that computes it.
+            config: the limits.
+            clock: in seconds.
+        """
+        self._offer, self._engine, self._config, self._clock = offer, engine, config, clock
+        self._games: dict[str, Session] = {}
+        self._seen_s: dict[str, float] = {}
+        self._left_s: dict[str, float] = {}  # of those whose player is gone, the longest gone first
+        self._beginning = 0
+
+    def __len__(self) -> int:
+        """Number of games, those that are just being begun among them."""
+        return len(self._games) + self._beginning
+
+    async def open(self, prepare: Callable[[], Awaitable[Beginning]], instead_of: Session | None) -> Session:
+        """Begin a game.
+
+        Args:
+            prepare: makes what it begins from; called when there is room.
+            instead_of: a game that is given up as soon as this one has begun.
+
+        Raises:
+            Busy: there is no room for another one.
+            UserError: `prepare` complains.
+        """
+        await self._make_room()
+        own = int(instead_of is not None and instead_of.token in self._games)
+        if len(self) - own >= self._config.sessions:
+            raise Busy(
+                f"{len(self)} games are being played here, as many as there may be; try again in a while"
+            )
+        self._beginning += 1
+        try:
+            token = secrets.token_urlsafe(TOKEN_BYTES)
+            game = await begin(token, self._offer, self._engine, await prepare(), self._config)
+        finally:
+            self._beginning -= 1
+        if instead_of is not None:
+            await self.give_up(instead_of)
+        self._games[token] = game
+        self.join(game)
+        return game
+
+    def find(self, token: str) -> Session:
+        """The game of a token.
+
+        Raises:
+            UserError: there is none, or no more.
+        """
+        if token not in self._games:
+            raise UserError(
+                f"no such game; it was given up after {self._config.idle_s:g} s without a move, or the server "
+                "was started anew"
+            )
+        return self._games[token]
+
+    def join(self, game: Session) -> None:
+        """Its player is there."""
+        self._left_s.pop(game.token, None)
+        self.touch(game)
+
+    def leave(self, game: Session) -> None:
+        """Its player is gone, and may come back."""
+        if self.holds(game):
+            self._left_s[game.token] = self._clock()
+
+    def holds(self, game: Session) -> bool:
+        """Whether a game is still there."""
+        return self._games.get(game.token) is game
+
+    def touch(self, game: Session) -> None:
+        """Something happens in a game."""
+        if self.holds(game):
+            self._seen_s[game.token] = self._clock()
+
+    async def give_up(self, game: Session) -> None:
+        """Forget a game and free what it holds."""
+        if self.holds(game):
+            del self._games[game.token], self._seen_s[game.token]
+            self._left_s.pop(game.token, None)
+            await game.close()
+
+    async def give_up_idle(self) -> list[Session]:
+        """Forget the games in which nothing happened for too long; returns them."""
+        since_s = self._clock() - self._config.idle_s
+        idle = [self._games[token] for token, seen_s in self._seen_s.items() if seen_s < since_s]
+        for game in idle:
+            await self.give_up(game)
+        return idle
+
+    async def _make_room(self) -> None:
+        """Where there is none, the game whose player has been gone longest is given up, if that is long enough."""
+        if len(self) >= self._config.sessions and self._left_s:
+            token, left_s = next(iter(self._left_s.items()))
+            if self._clock() - left_s > self._config.gone_s:
+                await self.give_up(self._games[token])
+
+    async def close(self) -> None:
+        """Forget all games."""
+        for game in list(self._games.values()):
+            await self.give_up(game)
