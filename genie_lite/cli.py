@@ -337,6 +337,9 @@ def reward(
             metavar="SRC", help="With rewards or ends: labels.parquet, its folder, or a LeRobot dataset."
         ),
     ] = None,
+    labels_episodes: Annotated[
+        int | None, typer.Option(min=2, help="How many labelled episodes to open, at most; 100.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Learn from labelled episodes when the world rewards and ends, for acting in it with Gymnasium."""
@@ -345,9 +348,11 @@ def reward(
     from genie_lite.folder import labels_at
     from genie_lite.progress import bars
     from genie_lite.rl.fit import fit_reward
+    from genie_lite.rl.reward import RewardConfig
 
+    config = RewardConfig() if labels_episodes is None else RewardConfig(labels_episodes=labels_episodes)
     with _stdout_is_for_results(), bars() as show:
-        _, score = fit_reward(run, None if labels is None else labels_at(labels), progress=show)
+        _, score = fit_reward(run, None if labels is None else labels_at(labels), config, progress=show)
     _tell(asdict(score), as_json)
 
 
@@ -443,6 +448,10 @@ def play(
     refinements: Annotated[
         int | None, typer.Option("--k", min=1, max=25, help="Passes per frame instead of the recipe's.")
     ] = None,
+    together: Annotated[
+        int | None,
+        typer.Option(min=1, max=4096, help="Players computed together: faster for many, slower for one."),
+    ] = None,
 ) -> None:
     """Play the world in the browser, alone or with others."""
     from genie_lite import pipeline
@@ -450,7 +459,7 @@ def play(
     from genie_lite.play.config import PlayConfig
     from genie_lite.play.serve import serve
 
-    sampling = pipeline.prepare_play(recipe_of(run), threads, refinements)
+    sampling = pipeline.prepare_play(recipe_of(run), threads, refinements, together)
     config = PlayConfig(sessions=sessions, idle_s=idle_s, hosts=tuple(allow or ()))
     serve(
         run,

@@ -409,12 +409,14 @@ def rollout(
     }
 
 
-def prepare_play(recipe: Recipe, threads: int | None, refinements: int | None) -> SamplingConfig:
+def prepare_play(
+    recipe: Recipe, threads: int | None, refinements: int | None, together: int | None = None
+) -> SamplingConfig:
     """Set the threads of the CPU and say how frames are drawn: as the recipe says where nothing else is given."""
     _use_threads(recipe.threads if threads is None else threads)
-    if refinements is None:
-        return recipe.sampling
-    return parse({**recipe.sampling.model_dump(), "refinements": refinements}, SamplingConfig, "--k")
+    asked = {"refinements": refinements, "micro_batch": together}
+    given = {name: value for name, value in asked.items() if value is not None}
+    return parse({**recipe.sampling.model_dump(), **given}, SamplingConfig, "--k, --together")
 
 
 def replay(file: Path, run: Path | None = None, out: Path | None = None) -> dict[str, Any]:

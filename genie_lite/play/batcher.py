@@ -43,10 +43,16 @@ class _Job(Generic[ResultT]):
 
 
 class Engine:
-    """Serves a world to many. Its methods may be called from any thread."""
+    """Serves a world to many. Its methods may be called from any thread.
+
+    Its thread alone computes on several cores. Every thread of Python that does so has helpers of its own (libgomp's
+    teams), and as soon as there are more of them than cores, all go to sleep between any two operations: a frame
+    then takes three times as long. Whoever computes beside it, or did so before, keeps to one core (`threads.py`).
+    """
 
     def __init__(self, world: World) -> None:
         self.world = world
+        self._threads = torch.get_num_threads()
         self._waiting: deque[_Job[Any]] = deque()
         self._is_open = True
         self._news = threading.Condition()
@@ -85,6 +91,7 @@ class Engine:
     def _serve(self) -> None:
         with torch.inference_mode():
             while jobs := self._next():
+                torch.set_num_threads(self._threads)  # a part of it holds for the process: others set it to one
                 running = [job for job in jobs if job.future.set_running_or_notify_cancel()]
                 if running and running[0].is_step:
                     self._step(running)

@@ -107,6 +107,7 @@ class Previews:
 
     @torch.inference_mode()
     def _painted(self, code: int) -> bytes:
+        torch.set_num_threads(1)  # beside the engine: see `Engine`
         rivals = self._rivals = self._held(self._compared) if self._rivals is None else self._rivals
         place = self._compared.index(code) if code in self._compared else None
         own = self._held([code])[:, 0] if place is None else rivals[:, place]

@@ -19,6 +19,7 @@ from genie_lite.play.batcher import Engine
 from genie_lite.play.config import PlayConfig
 from genie_lite.play.offer import Offer, open_offer
 from genie_lite.play.server import create_app
+from genie_lite.threads import one_thread
 
 GRACE_S = 3  # for what is being answered when the server is stopped
 BACKLOG = 256
@@ -54,7 +55,8 @@ def serve(
         KeyboardInterrupt: the process was interrupted, and everything is put away.
     """
     with contextlib.closing(listen(host, port)) as listening:
-        offer = open_offer(run, sampling, device=device, compiled=compiled)
+        with one_thread():  # see `Engine`
+            offer = open_offer(run, sampling, device=device, compiled=compiled)
         app = create_app(offer, config)
         warm(app.state.house.engine, offer)
         address = address_of(listening)
