@@ -29,7 +29,7 @@ setup: $(ENVIRONMENT) $(ENGINE) ## make the environment in .venv and the game en
 demo: setup ## record a game, train everything, write the report (about 17 minutes on 2 CPU cores)
 	$(BIN)/genie-lite run recipes/maze/demo.yaml
 
-test: setup browser ## all tests (11 minutes on 2 CPU cores)
+test: setup browser ## all tests (9 minutes on 2 CPU cores)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 browser: # for the tests of the page: any Chromium will do, named by CHROMIUM if it is called otherwise

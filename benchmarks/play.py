@@ -1,7 +1,7 @@
 """What players feel: how soon there is a first frame, how fast frames come, what a long game and a full house cost.
 
     python benchmarks/play.py RUN [--sessions 1 4 16] [--seconds 20] [--frames 10000] [--held 64] [--held-s 300]
-                                  [--threads 2] [--k K] [--together N] [--write NAME]
+                                  [--threads 2] [--k K] [--together N] [--write]
 
 A server is started as people start it, `genie-lite play RUN`, and played over its socket from this process. Every
 player asks for the next frame when the last one has arrived. Rows:
@@ -59,7 +59,7 @@ def main() -> None:
     with serving(play_command(given)) as server:
         rows = [tell(row) for row in measure(server, given)]
     if given.write:
-        write_table(given.write, rows, command(), TABLE)
+        write_table("alone" if given.together is None else "together", rows, command(), TABLE)
 
 
 def play_command(given: argparse.Namespace) -> list[str]:
@@ -257,7 +257,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, help="of the server; the recipe's, if not given")
     parser.add_argument("--k", type=int, help="passes per frame; the recipe's, if not given")
     parser.add_argument("--together", type=int, help="players computed together; the recipe's, if not given")
-    parser.add_argument("--write", metavar="NAME", help="put the table into docs/play.md, in this place")
+    parser.add_argument("--write", action="store_true", help="put the table into docs/play.md")
     return parser
 
 

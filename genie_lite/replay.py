@@ -11,13 +11,13 @@ The file is one of safetensors: nothing in it can run.
 import hashlib
 import json
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 from numpy import ndarray
 from pydantic import Field
 from safetensors import SafetensorError, safe_open
@@ -64,19 +64,43 @@ class Replay:
     marks: UInt8[ndarray, "k m"]
 
 
-def record(ride: Ride, world: World, run: Path, played: Played) -> Replay:
+@dataclass(frozen=True)
+class Proof:
+    """What a replay says of the frames that were shown. sha256, tokens_sha256: see `Played`; marks: of every frame."""
+
+    sha256: str
+    tokens_sha256: str
+    marks: UInt8[ndarray, "k m"]
+
+
+def proof_of(frames: Iterable[UInt8[ndarray, "h w c"]], tokens: Int[ndarray, "k n"]) -> Proof:
+    """Likewise, of frames that come one by one and are not kept."""
+    whole, digests = hashlib.sha256(), []
+    for frame in frames:
+        data = frame.tobytes()
+        whole.update(data)
+        digests.append(hashlib.sha256(data).digest()[:MARK_BYTES])
+    return Proof(
+        whole.hexdigest(),
+        hashlib.sha256(tokens.astype("<i4").tobytes()).hexdigest(),
+        np.frombuffer(b"".join(digests), np.uint8).reshape(-1, MARK_BYTES),
+    )
+
+
+def record(ride: Ride, world: World, run: Path, played: Played | Proof) -> Replay:
     """A replay of what was just played in the world of a run."""
+    proof = played if isinstance(played, Proof) else proof_of(played.frames, played.tokens)
     header = Header(
         seed=ride.seed,
         run=str(run.resolve()),
         weights=weights_of(run),
         sampling=world.sampling,
         compiled=world.compiled,
-        sha256=played.sha256,
-        tokens_sha256=played.tokens_sha256,
+        sha256=proof.sha256,
+        tokens_sha256=proof.tokens_sha256,
         place=place_of(world),
     )
-    return Replay(ride, header, marks_of(played))
+    return Replay(ride, header, proof.marks)
 
 
 def write_replay(path: Path, replay: Replay) -> None:
@@ -153,8 +177,7 @@ def weights_of(run: Path) -> dict[str, str]:
 
 def marks_of(played: Played) -> UInt8[ndarray, "k m"]:
     """The first bytes of every frame's sha256."""
-    digests = [hashlib.sha256(frame.tobytes()).digest()[:MARK_BYTES] for frame in played.frames]
-    return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, MARK_BYTES)
+    return proof_of(played.frames, played.tokens).marks
 
 
 def place_of(world: World) -> dict[str, str]:

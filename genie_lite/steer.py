@@ -121,8 +121,8 @@ def _image(path: Path) -> Image.Image | None:
             return _opaque(image.transpose(turn) if (turn := _turn_of(image)) is not None else image)
     except UnidentifiedImageError:
         return None
-    # PIL raises SyntaxError for a broken PNG.
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    # A parser of files from anywhere fails in many ways: SyntaxError, ValueError, struct.error, zlib.error …
+    except Exception as error:
         raise UserError(f"{path}: an image that cannot be read ({error}); give another start") from error
 
 

@@ -5,16 +5,18 @@
 
 Learnt from the same few labelled transitions as the mapping the other way (`mapping.py`), and scored on held-out
 folds of them beside the commonest code. Neither sees a frame, so where one action leads to several codes (walking
-into a wall is one thing, walking another) the likeliest is taken;
-of nearly equals the rarer one, which speaks less of other actions: argmax p(code | action) / p(code) ** RARITY. By
-counts alone "left" and "right" may both become the code that both often lead to; by lift, with an exponent of 1, a
-code seen once with a rare choice beats the one that this choice nearly always leads to. Means over 30 draws of 200
-labels, scored on held-out episodes of two games (share of transitions whose code is right; share of actions that are
-the likeliest ones of their code): exponent 0: 0.49, 0.89 and 0.41, 0.36; 0.25: 0.49, 0.98 and 0.42, 0.36;
-1: 0.48, 0.99 and 0.20, 0.34.
+into a wall is one thing, walking another) the likeliest is taken; of nearly equals the rarer one, which speaks less
+of other actions: argmax p(code | action) / p(code) ** RARITY. By counts alone "left" and "right" may both become the
+code that both often lead to; by lift, with an exponent of 1, a code seen once with a rare choice beats the one that
+this choice nearly always leads to. Means over 30 draws of 200 labels, scored on held-out episodes of two games:
 
-A robot's action is often a pose, of which a transition
-says little; its change since the last action says more. Which of them is read, or both, is decided on the folds.
+    exponent    right codes         actions likeliest of their code
+    0           0.49 and 0.41       0.89 and 0.36
+    0.25        0.49 and 0.42       0.98 and 0.36
+    1           0.48 and 0.20       0.99 and 0.34
+
+A robot's action is often a pose, of which a transition says little; its change since the last action says more.
+Which of them is read, or both, is decided on the folds.
 
     reverse.safetensors   weights, or counts
     reverse.json          actions, score, and what it rests on; written last

@@ -4,8 +4,8 @@
     actions    a transition with a label by its true action, any other by one learnt vector "missing"
 
 With `actions` a few labelled transitions teach what an action does and all the other video teaches how the world
-goes on. So that the missing vector also stays right where actions are known, and a world can be left to itself from
-anywhere, a share `missing` of the labelled transitions is shown without its label, too.
+goes on. So that the missing vector also stays right where actions are known, a share `missing` of the labelled
+transitions is shown without its label, too.
 
 With `with_codes` an unlabelled transition keeps its latent action, added to the missing vector. Then the video without
 labels teaches what is steerable as well; but what is steered by codes need not be what is steered by actions, and

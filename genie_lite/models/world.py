@@ -345,6 +345,20 @@ class World:
         found = {name: (each.dtype, tuple(each.shape)) for name, each in tensors.items()}
         if not batch or found != expected:
             raise UserError(f"state: found {found}, expected {expected}; it is of another world")
+        limits = {
+            "tokens": (0, self.dynamics.mask_token - 1),
+            "codes": (NO_CODE, len(self._vector) - 2),
+            "frame": (0, 2**32 - 2),  # the next one has noise, too
+            "seed": (0, 2**63 - 1),
+            "stream": (0, 2**32 - 1),
+        }
+        for name, (low, high) in limits.items():
+            least, most = int(tensors[name].min()), int(tensors[name].max())
+            if least < low or most > high:
+                raise UserError(
+                    f"state: found {name} from {least} to {most}, expected {low} to {high}; it is damaged or of "
+                    "another world"
+                )
 
     def _check(self, frames: Tensor) -> None:
         height, width = self.tokenizer.config.frame_hw

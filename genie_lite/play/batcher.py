@@ -91,7 +91,9 @@ class Engine:
     def _serve(self) -> None:
         with torch.inference_mode():
             while jobs := self._next():
-                torch.set_num_threads(self._threads)  # a part of it holds for the process: others set it to one
+                torch.set_num_threads(
+                    self._threads
+                )  # a part of it holds for the process: others set it to one
                 running = [job for job in jobs if job.future.set_running_or_notify_cancel()]
                 if running and running[0].is_step:
                     self._step(running)

@@ -2,11 +2,12 @@
 
     driver(frames, generator) -> action          in the terms of the run's controls
 
-A policy is loaded when it first drives.
+A policy is loaded when it first drives, or before by `load`, where driving must not take long.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from jaxtyping import Float, Int, UInt8
 from genie_lite.adapt.adapt import arm_folder, read_adapted
 from genie_lite.adapt.policy import PolicyFn, load_policy, policy_fn, random_fn, read_policy_card
 from genie_lite.data.loading.clip import to_frames
+from genie_lite.errors import UserError
 from genie_lite.evaluation import POLICY_ARMS
 
 RANDOM = "random"
@@ -40,7 +42,14 @@ class Driver:
         """The action of each stream, from its last frames, the newest last: a choice, or a vector in its own units."""
         missing = max(0, self.context - frames.shape[1])
         seen = np.concatenate([np.repeat(frames[:, :1], missing, axis=1), frames[:, -self.context :]], axis=1)
-        return self.choose(seen, generator)
+        with _told(self.name):
+            return self.choose(seen, generator)
+
+    def load(self) -> None:
+        """Be ready to drive. Raises UserError: the policy cannot be loaded."""
+        if isinstance(self.choose, _Later):
+            with _told(self.name):
+                self.choose.load()
 
 
 def chance(num_choices: int) -> Driver:
@@ -102,7 +111,22 @@ class _Later:
         self._make, self._made, self._lock = make, None, threading.Lock()
 
     def __call__(self, frames: np.ndarray, generator: torch.Generator) -> np.ndarray:
+        return self.load()(frames, generator)
+
+    def load(self) -> PolicyFn:
         with self._lock:
             if self._made is None:
                 self._made = self._make()
-        return self._made(frames, generator)
+            return self._made
+
+
+@contextmanager
+def _told(name: str) -> Iterator[None]:
+    """Whatever goes wrong in a policy is told in a line."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"driver: '{name}' cannot drive ({said}); choose another one") from error

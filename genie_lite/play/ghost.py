@@ -1,6 +1,7 @@
 """The real engine, led along a game's tree: it takes the same actions, and goes back where the player goes back."""
 
 import threading
+from collections.abc import Callable
 
 from jaxtyping import UInt8
 from numpy import ndarray
@@ -73,6 +74,22 @@ class Ghost:
 
     def _owner(self, moment: Moment, frame: int) -> Moment:
         return self._tree.owner(Moment(moment.branch, frame))
+
+
+def led_ghost(open_twin: Callable[[], Twin], tree: Tree, moment: Moment) -> Ghost:
+    """Open an engine and lead it to a moment. Takes long; the engine is ended where any of it fails.
+
+    Raises:
+        UserError: it cannot be opened, or cannot be led there.
+    """
+    twin = open_twin()
+    try:
+        ghost = Ghost(twin, tree)
+        ghost.show(moment)
+    except BaseException:
+        twin.close()
+        raise
+    return ghost
 
 
 def _led_by_a_code(frame: int) -> UserError:

@@ -13,6 +13,7 @@ from numpy import ndarray
 from genie_lite import replay
 from genie_lite.data.video.codec import encode_stream
 from genie_lite.models.world import World
+from genie_lite.replay import Proof
 from genie_lite.steer import Played, Ride
 
 LEAST_PX = 256  # shorter side of a film, about; smaller frames are enlarged, pixel by pixel
@@ -24,7 +25,7 @@ def film(frames: Iterable[UInt8[ndarray, "h w c"]], rate_hz: float) -> bytes:
     return encode_stream(map(_enlarged, frames), rate_hz, crf=CRF)
 
 
-def replay_bytes(ride: Ride, world: World, run: Path, played: Played) -> bytes:
+def replay_bytes(ride: Ride, world: World, run: Path, played: Played | Proof) -> bytes:
     """A replay, to be verified with `genie-lite replay FILE`; see `replay.write_replay`."""
     return replay.replay_bytes(replay.record(ride, world, run, played))
 

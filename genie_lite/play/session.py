@@ -9,8 +9,9 @@ import contextlib
 import hashlib
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -23,14 +24,16 @@ from genie_lite.errors import UserError
 from genie_lite.models.world import State
 from genie_lite.play.batcher import Engine, stream_of
 from genie_lite.play.config import PlayConfig
-from genie_lite.play.ghost import Ghost
+from genie_lite.play.ghost import Ghost, led_ghost
 from genie_lite.play.offer import Offer
 from genie_lite.play.pictures import Kept
 from genie_lite.play.protocol import Act, Shown, Terms
 from genie_lite.play.tree import Action, Moment, Tree
-from genie_lite.play.twin import Twin
 from genie_lite.steer import Ride
 
+# Engines of real games are started and ended here, where no other work makes them wait, whoever stops waiting.
+_OPENING = ThreadPoolExecutor(4, "twin-open")
+_CLOSING = ThreadPoolExecutor(4, "twin-close")
 FORESIGHT_S = 0.2  # longer than between two moments of a timeline that is dragged
 
 ResultT = TypeVar("ResultT")
@@ -78,6 +81,7 @@ class Session:
         self._stands: tuple[Moment, State] | None = self.cursor, state
         self._foreseeing: asyncio.Task[None] | None = None
         self._is_closed = False
+        self._closing: asyncio.Task[None] | None = None
         self._ghost: Ghost | None = None
         self._turn = asyncio.Lock()
 
@@ -96,6 +100,8 @@ class Session:
             since_s, cursor = time.perf_counter(), self.cursor
             self.tree.expect_room(cursor)
             choose = self._choice(wanted)
+            if wanted.driver is not None:
+                await asyncio.to_thread(self._offer.policies[wanted.driver].load)
             took: list[tuple[int, Action]] = []
 
             def prepare() -> tuple[State, int]:
@@ -144,8 +150,11 @@ class Session:
 
     def ride(self, branch: int) -> Ride:
         """What leads along a whole branch. Raises UserError: no such branch."""
-        end = self.end(branch)
-        return Ride(self.begun.prompt, self.tree.codes(end), self.begun.seed)
+        return self.ride_to(self.end(branch))
+
+    def ride_to(self, moment: Moment) -> Ride:
+        """What leads to a moment that there is."""
+        return Ride(self.begun.prompt, self.tree.codes(moment), self.begun.seed)
 
     def end(self, branch: int) -> Moment:
         """The last moment of a branch. Raises UserError: no such branch."""
@@ -158,6 +167,11 @@ class Session:
 
     async def close(self) -> None:
         """Give back what is held; whatever is asked from now on is refused."""
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close())
+        await asyncio.shield(self._closing)  # it goes on if nobody waits for it any more
+
+    async def _close(self) -> None:
         async with self._my_turn():
             self._is_closed = True
             self._stands = None
@@ -222,13 +236,15 @@ class Session:
         if self._stands is not None and self.tree.owner(self._stands[0]) == self.tree.owner(moment):
             return self._stands[1]
         state = stream_of(self._kept.recall(self.tree, moment), 0)
-        self._stands = moment, state
+        if not self._is_closed:
+            self._stands = moment, state
         return state
 
     async def _foresee(self, moment: Moment) -> None:
         """Recall where the world stands at a moment before an act needs it, if the player stays there a little."""
         await asyncio.sleep(FORESIGHT_S)
-        await _answer(self._engine.do(lambda: self._state_at(moment)))
+        if not self._is_closed:
+            await _answer(self._engine.do(lambda: self._state_at(moment)))
 
     async def _picture(self, moment: Moment) -> UInt8[ndarray, "h w c"]:
         self.tree.expect(moment)
@@ -250,23 +266,20 @@ class Session:
         """The real engine, led to the cursor."""
         if self.begun.level is None:
             raise UserError("twin: only a game that begins as a level does has the real one beside it")
-        opening = asyncio.ensure_future(asyncio.to_thread(self._offer.twin, self.begun.level))
+        opening = _OPENING.submit(
+            led_ghost, partial(self._offer.twin, self.begun.level), self.tree, self.cursor
+        )
         try:
-            ghost = Ghost(await asyncio.shield(opening), self.tree)
+            return await _answer(opening)
         except asyncio.CancelledError:
             opening.add_done_callback(_close_opened)  # an engine that nobody waits for any more
             raise
-        try:
-            await asyncio.to_thread(ghost.show, self.cursor)
-        except BaseException:
-            ghost.close()
-            raise
-        return ghost
 
     async def _drop_twin(self) -> None:
         ghost, self._ghost = self._ghost, None
         if ghost is not None:
-            await asyncio.to_thread(ghost.close)
+            # Ends it also if nobody waits for that any more.
+            await asyncio.shield(asyncio.wrap_future(_CLOSING.submit(ghost.close)))
 
 
 async def begin(token: str, offer: Offer, engine: Engine, begun: Beginning, config: PlayConfig) -> Session:
@@ -301,9 +314,9 @@ def expect_move(offer: Offer, move: Action, terms: Terms) -> None:
             raise UserError(f"action: {name}: found {found:g}, expected {low:g} to {high:g}")
 
 
-def _close_opened(opening: asyncio.Future[Twin]) -> None:
+def _close_opened(opening: Future[Ghost]) -> None:
     if not opening.cancelled() and opening.exception() is None:
-        opening.result().close()
+        _CLOSING.submit(opening.result().close)
 
 
 async def _answer(future: Future[ResultT]) -> ResultT:

@@ -140,9 +140,9 @@ class Tree:
             self._branches.append(self._empty(owner.branch, owner.frame))
             moment = Moment(len(self._branches) - 1, owner.frame)
         branch = self._branches[moment.branch]
-        branch.codes.append(code)
         branch.tokens.append(tokens)
         branch.actions.append(self._kept_action(action))
+        branch.codes.append(code)  # last: by it other threads see that the frame is there
         self._num_frames += 1
         return Moment(moment.branch, moment.frame + 1)
 

@@ -1,6 +1,7 @@
 """What an environment plays in: the world of a run, what one can do in it, where it begins, what is rewarded."""
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypedDict, get_args
@@ -25,13 +26,15 @@ from genie_lite.rl.scorer import NoReward, Scorer
 from genie_lite.rl.starts import Given, Start, Starts, open_starts, picture_of, start_of
 
 Actions = Literal["code", "real"]
+OTHERS = ("max_frames", "render_mode")  # settings that both environments take themselves
 
 
 class DreamSettings(TypedDict, total=False):
     """What `gymnasium.make` and `make_vec` take beside the run; all of it may be left out.
 
     actions: "code", one of the latent actions; "real", a true action of the game or the robot, of a run that was
-        adapted. starts: "test" (held-out shots), "train", "levels", "levels:A:B", files, or frames; see `starts`.
+        adapted. starts: "train" (shots that the world was trained on), "test" (held-out ones, to measure in), "levels",
+        "levels:A:B", files, or frames; see `starts`.
     prompt_frames: to begin from; more tell what moves.
     reward: None, 0 and never ended; "learned", by the run's reward head, which is trained if there is none yet.
     goal: an image, as a file or a uint8 array `h w c`: reward is minus the distance to it. goal_by: "pixels",
@@ -97,6 +100,7 @@ def open_dream(run: str | Path, settings: DreamSettings) -> Dream:
     Raises:
         UserError: no finished run, or settings that it cannot fulfil.
     """
+    _check_names(settings)
     recipe = recipe_of(Path(run))
     config = frames_of(recipe)
     num = settings.get("prompt_frames", 1)
@@ -111,12 +115,22 @@ def open_dream(run: str | Path, settings: DreamSettings) -> Dream:
         run=recipe.folder,
         world=world,
         controls=_controls(recipe.folder, world, settings.get("actions", "code")),
-        starts=open_starts(recipe, config, settings.get("starts", "test"), num),
+        starts=open_starts(recipe, config, settings.get("starts", "train"), num),
         scorer=_scorer(recipe.folder, world, config, settings),
         config=config,
         prompt_frames=num,
         weights=weights_of(recipe.folder),
     )
+
+
+def _check_names(settings: Iterable[str]) -> None:
+    """A setting that is not known would be left out in silence: Python checks no keys of a `TypedDict`."""
+    known = (*DreamSettings.__annotations__, *OTHERS)
+    for name in settings:
+        if name not in DreamSettings.__annotations__:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}"
+            raise UserError(f"settings: found {name!r}; {hint}")
 
 
 def _controls(run: Path, world: World, actions: str) -> Controls:
@@ -144,9 +158,13 @@ def _scorer(run: Path, world: World, config: IngestConfig, settings: DreamSettin
             raise UserError(f"{unused[0]}: means nothing without a goal; give goal=IMAGE")
         if reward is None:
             return NoReward()
-        return LearnedReward(reward_of(run), world.device, world.sampling.micro_batch)
+        return LearnedReward(reward_of(run, str(world.device)), world.device, world.sampling.micro_batch)
     if reward is not None:
         raise UserError("reward and goal are both given; keep one of them")
+    if "goal_bonus" in settings and settings.get("goal_within") is None:
+        raise UserError(
+            "goal_bonus: is never paid where nothing counts as arrived; give goal_within=DISTANCE"
+        )
     image = picture_of(goal, config, "goal").frames[0]
     return GoalReward(
         image,

@@ -7,7 +7,7 @@ nothing was chosen by them. The head that is kept is trained on all episodes, in
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -61,17 +61,28 @@ class RewardScore:
 
 
 def reward_of(run: Path, device: str = "cpu") -> RewardHead:
-    """The reward head of a run; trained from its labels on first use.
+    """The reward head of a run; trained from its labels on first use, and again when they or the tokenizer changed.
+
+    Args:
+        run: of which it is.
+        device: where to train.
 
     Raises:
         UserError: there is none, and the run has no labels to make one of.
     """
-    folder = run / FOLDER
-    tokenizer = read_artifact(run / "tokenizer", "tokenizer").sha256
-    if (folder / CARD).is_file() and read_reward_card(folder)["about"].get("tokenizer") == tokenizer:
-        return load_reward(folder)
+    if (run / FOLDER / CARD).is_file() and _is_current(run, read_reward_card(run / FOLDER)["about"]):
+        return load_reward(run / FOLDER)
     head, _ = fit_reward(run, device=device)
     return head
+
+
+def _is_current(run: Path, about: Mapping[str, object]) -> bool:
+    """Whether a head was made with the run's tokenizer, and from its labels of now or from some that were given."""
+    if about.get("tokenizer") != read_artifact(run / "tokenizer", "tokenizer").sha256:
+        return False
+    if about.get("labels_given") is True:
+        return True
+    return about.get("labels") == outcome_fingerprint(labels_of(recipe_of(run)))
 
 
 def fit_reward(
@@ -97,10 +108,8 @@ def fit_reward(
     config = config or RewardConfig()
     recipe = recipe_of(run)
     shards = shards_of(recipe)
-    labels = labels_of(recipe) if labels is None else labels
-    chosen = _budget(
-        labels.of({shot.meta["source"] for shot in shards.samples("train")}), config, recipe.seed
-    )
+    known = labels_of(recipe) if labels is None else labels
+    chosen = _budget(known.of({shot.meta["source"] for shot in shards.samples("train")}), config, recipe.seed)
     tokenizer = load_tokenizer(run / "tokenizer").to(device)
     outcomes = gather(shards, chosen, tokenizer)
     course = _Course(outcomes, config, recipe.seed, device, progress or (lambda what, done, total: None))
@@ -109,7 +118,8 @@ def fit_reward(
     about = {
         "scores": asdict(score),
         "tokenizer": read_artifact(run / "tokenizer", "tokenizer").sha256,
-        "labels": outcome_fingerprint(chosen),
+        "labels": outcome_fingerprint(known),
+        "labels_given": labels is not None,
         "seed": recipe.seed,
     }
     _keep(run / FOLDER, head, about)
@@ -117,7 +127,7 @@ def fit_reward(
 
 
 def _budget(labels: Labels, config: RewardConfig, seed: int) -> Labels:
-    num = min(config.labels_budget, len(labels.episodes))
+    num = min(config.labels_episodes, len(labels.episodes))
     return labels.budget_episodes(num, seed) if num else labels
 
 
@@ -216,7 +226,16 @@ class _Course:
         order = order[np.argsort(~ends[order], kind="stable")]
         dealt = np.empty(len(names), np.int64)
         dealt[order] = np.arange(len(names)) % min(self.config.folds, int(ends.sum()))
+        self._check_folds(dealt[where])
         return dealt[where]
+
+    def _check_folds(self, folds: Int[ndarray, " k"]) -> None:
+        goes_on = folds[~self.outcomes.ended]
+        if len(np.unique(goes_on)) < 2:
+            raise UserError(
+                f"labels: all {len(goes_on)} transitions that do not end are in one of {folds.max() + 1} folds, and "
+                "the head that is to judge it would see none; label more episodes, all of their frames"
+            )
 
 
 def score_reward(

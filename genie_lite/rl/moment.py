@@ -1,6 +1,6 @@
 """A stream at one moment, to come back to: kept in memory as it is, or as bytes for a file or another process.
 
-In memory it is a reference to what the world made anyway, caches and all: saving and restoring take no computing.
+In memory it is a copy of the stream's part of the state, caches and all: that takes memory, but no computing.
 As bytes it is a file of safetensors: the tokens and codes of the last frames, the frame itself, and a JSON header;
 the caches are computed anew, so it goes on bit for bit, too. Nothing in it can run.
 """
@@ -23,6 +23,7 @@ from genie_lite.errors import UserError
 from genie_lite.models.world import KEPT, State, World
 
 FORMAT = 1
+MAX_AGE = 2**32  # as many frames as noise is told apart for
 SHOWN, ACTION = "shown", "action"
 
 
@@ -30,7 +31,7 @@ class _Header(Config):
     """What stands beside the tensors. Everything is checked: bytes may come from anybody."""
 
     format: int
-    age: int = Field(ge=0)
+    age: int = Field(ge=0, lt=MAX_AGE)
     code: int = Field(ge=-1)
     start: str
     is_over: bool
@@ -73,8 +74,13 @@ class Moment:
         return save(tensors | own, {"header": header.model_dump_json()})
 
     @classmethod
-    def from_bytes(cls, data: bytes, world: World) -> "Moment":
+    def from_bytes(cls, data: bytes, world: World, weights: Mapping[str, str]) -> "Moment":
         """The moment that was kept, in the world that it is of.
+
+        Args:
+            data: from `to_bytes`.
+            world: to go on in.
+            weights: hashes of this world's stages; what was saved in another is not even looked at.
 
         Raises:
             UserError: not what `to_bytes` gave, or of another world.
@@ -83,8 +89,14 @@ class Moment:
             tensors = load(data)
             header = parse(_header(data), _Header, "state")
             _check_generator(header.generator)
-        except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
+        except (SafetensorError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise UserError(f"state: not bytes of a saved state ({error}); save it again") from error
+        if header.weights != dict(weights):
+            raise UserError("state: of another world; restore it where it was saved")
+        if header.code >= world.num_codes:
+            raise UserError(
+                f"state: found code {header.code}, expected at most {world.num_codes - 1}; save it again"
+            )
         shown, action = (tensors.pop(name, torch.empty(0)) for name in (SHOWN, ACTION))
         expected = (*world.tokenizer.config.frame_hw, 3)
         whole = tuple(tensors.get("frame", torch.empty(0)).shape) == (1,) and action.dtype == torch.float32

@@ -2,7 +2,8 @@
 
 Labels count the frames of a video, shots hold every so-many-th of them: what happened between two frames of a shot
 belongs to the transition between them. What happened after a shot's last frame, before the next would have come,
-belongs to its last transition: robots' datasets mark the end on a frame that nothing follows.
+belongs to its last transition where the video's labels end there: robots' datasets mark the end on a frame that nothing
+follows. Elsewhere it belongs to no transition that is shown, for another shot may go on from there.
 """
 
 from collections.abc import Iterator
@@ -104,7 +105,7 @@ def _of_shot(
     num = len(shown) - 1
     if num < 1:
         return np.empty(0, np.int64), np.empty(0, bool), np.empty(0)
-    beyond = 2 * shown[-1] - shown[-2]  # where the next frame would have been
+    beyond = _beyond(shown, frame_index)
     is_near = (frame_index >= shown[0]) & (frame_index < beyond)
     where = np.minimum(np.searchsorted(shown, frame_index[is_near], side="right") - 1, num - 1)
     known, ends, earned = (
@@ -113,6 +114,15 @@ def _of_shot(
     )
     places = np.flatnonzero(known)
     return places, ends[places] > 0, earned[places]
+
+
+def _beyond(shown: Int[ndarray, " t"], frame_index: Int[ndarray, " rows"]) -> int:
+    """The first frame that is no longer the shot's: where the next would have come, if labels end before it."""
+    distinct = np.unique(shown)[
+        -2:
+    ]  # a frame is shown again where the run has more per second than the video
+    following = int(shown[-1] + max(1, distinct[-1] - distinct[0]))
+    return following if frame_index.max(initial=-1) < following else int(shown[-1])
 
 
 @torch.inference_mode()

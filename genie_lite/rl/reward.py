@@ -43,7 +43,7 @@ AGAIN = "run genie-lite reward again"
 class RewardConfig(Config):
     """Shape and training of a reward head."""
 
-    labels_budget: int = Field(default=100, ge=2)  # labelled episodes, at most
+    labels_episodes: int = Field(default=100, ge=2)  # labelled ones, at most
     width: int = Field(default=16, ge=1)  # responses of the first layer; twice as many of the others
     steps: int = Field(default=300, ge=1)
     batch: int = Field(default=32, ge=4)  # a quarter of them ends

@@ -13,6 +13,7 @@ from numpy import ndarray
 
 from genie_lite.errors import UserError
 from genie_lite.rl.vector_env import WorldVectorEnv
+from genie_lite.rl.world_env import OPTIONS, check_options
 
 try:
     from stable_baselines3.common.vec_env import VecEnv
@@ -39,8 +40,12 @@ class WorldVecEnv(VecEnv):
         super().__init__(envs.num_envs, envs.single_observation_space, envs.single_action_space)
 
     def reset(self) -> ndarray:
-        """Begin an episode in every stream, with the seeds and options that were set."""
-        starts = [options.get("start") for options in self._options]
+        """Begin an episode in every stream, with the seeds and options that were set.
+
+        Raises:
+            UserError: an option that a single environment does not have.
+        """
+        starts = [check_options(options, OPTIONS).get("start") for options in self._options]
         frames, infos = self.envs.reset(seed=self._seeds, options={"start": starts})
         self.reset_infos = _split(infos, self.num_envs)
         self._reset_seeds()

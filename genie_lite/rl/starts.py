@@ -1,9 +1,12 @@
 """Where episodes begin: shots of a run, levels of its game, or pictures that somebody brought.
 
-test, train        any frame of the run's held-out shots, or of those it was trained on
-levels[:A:B]       the first frame of each level from A to B - 1 in the real engine; else those of the recipe
+train, test        any frame of the shots that the run was trained on, or of those held out
+levels[:A:B]       the first frame of each level from A to B - 1 in the real engine; else those that were recorded to
+                   train on
 PATH, [PATH, …]    image or video files
 array              uint8 `h w c` or `t h w c`
+
+A policy learns from training starts; test starts and levels that were not recorded are there to measure it.
 """
 
 from collections.abc import Sequence
@@ -189,7 +192,7 @@ class Pictures:
 def _levels(recipe: Recipe, given: str) -> range:
     _, *bounds = given.split(":")
     if not bounds and recipe.record is not None:
-        return range(*(recipe.evaluate.levels or recipe.record.test_levels))
+        return range(*recipe.record.levels)
     try:
         first, end = (int(bound) for bound in bounds)
     except ValueError:

@@ -6,6 +6,7 @@ the same by itself as beside others, and the same as `genie-lite rollout` shows.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -63,6 +64,18 @@ class Streams:
 
     def __len__(self) -> int:
         return len(self.age)
+
+    def numbers(self, given: Sequence[int] | None) -> list[int]:
+        """The streams that a user names; all if none are named.
+
+        Raises:
+            UserError: one that there is not, or one twice, or none.
+        """
+        found = list(range(len(self)) if given is None else given)
+        are_whole = all(isinstance(each, Integral) and not isinstance(each, bool) for each in found)
+        if not found or not are_whole or len({*found} & {*range(len(self))}) != len(found):
+            raise UserError(f"streams: found {found}, expected different numbers from 0 to {len(self) - 1}")
+        return [int(each) for each in found]
 
     def begin(
         self,
@@ -147,7 +160,7 @@ class Streams:
         moments: Sequence[Moment | bytes],
         generators: Sequence[np.random.Generator],
     ) -> None:
-        """Set streams, and their generators, to moments; see `begin`.
+        """Set streams, and their generators, to moments; see `begin`. Nothing changes unless all can be set.
 
         Raises:
             UserError: a moment of another world.
@@ -163,11 +176,12 @@ class Streams:
             generator.bit_generator.state = moment.generator
 
     def _moment(self, given: Moment | bytes) -> Moment:
-        moment = given if isinstance(given, Moment) else Moment.from_bytes(given, self._dream.world)
+        weights = self._dream.weights
+        moment = given if isinstance(given, Moment) else Moment.from_bytes(given, self._dream.world, weights)
         is_alike = (
             moment.action.shape == self.action.shape[1:] and moment.shown.shape == self.frames.shape[1:]
         )
-        if not is_alike or dict(moment.weights) != dict(self._dream.weights):
+        if not is_alike or dict(moment.weights) != dict(weights):
             raise UserError(f"state: of another world than {self._dream.run}; restore it where it was saved")
         return moment
 

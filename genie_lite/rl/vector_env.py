@@ -64,7 +64,7 @@ class WorldVectorEnv(VectorEnv[Frames, ndarray, ndarray]):
         self._dream = open_dream(run, settings)
         self.num_envs = int(num_envs)
         self._streams = Streams(self._dream, self.num_envs, min(limits) if limits else None)
-        self._generators = [seeding.np_random()[0] for _ in range(self.num_envs)]
+        self._seeded = [seeding.np_random() for _ in range(self.num_envs)]
         self._mode = AutoresetMode(autoreset_mode)
         self.render_mode = render_mode
         self.metadata = {
@@ -98,7 +98,7 @@ class WorldVectorEnv(VectorEnv[Frames, ndarray, ndarray]):
         seeds, starts = _seeds(seed, self.num_envs), _starts(given.get("start"), self.num_envs)
         for stream in which:
             if seeds[stream] is not None:
-                self._generators[stream] = seeding.np_random(seeds[stream])[0]
+                self._seeded[stream] = seeding.np_random(seeds[stream])
         self._begin(which, [starts[stream] for stream in which])
         return self._streams.frames.copy(), self._infos(which)
 
@@ -135,8 +135,12 @@ class WorldVectorEnv(VectorEnv[Frames, ndarray, ndarray]):
         return None if self.render_mode is None else tuple(self._streams.frames.copy())
 
     def save_state(self, streams: Sequence[int] | None = None) -> list[Moment]:
-        """Where some streams are, or all; see `WorldEnv.save_state`."""
-        which = range(self.num_envs) if streams is None else streams
+        """Where some streams are, or all; see `WorldEnv.save_state`.
+
+        Raises:
+            UserError: a stream that there is not, or one twice.
+        """
+        which = self._streams.numbers(streams)
         return [self._streams.save(stream, self._generators[stream]) for stream in which]
 
     def restore_state(
@@ -149,9 +153,10 @@ class WorldVectorEnv(VectorEnv[Frames, ndarray, ndarray]):
             streams: which; all if not given.
 
         Raises:
-            UserError: moments of another world, or not as many as streams.
+            UserError: moments of another world, or not as many as streams; a stream that there is not, or one
+                twice. Nothing is changed then.
         """
-        which = list(range(self.num_envs)) if streams is None else list(streams)
+        which = self._streams.numbers(streams)
         single = isinstance(moments, Moment | bytes)
         several = [moments] * len(which) if single else list(moments)
         if len(several) != len(which):
@@ -163,6 +168,15 @@ class WorldVectorEnv(VectorEnv[Frames, ndarray, ndarray]):
     def np_random(self) -> tuple[np.random.Generator, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The generator of every stream, as in Gymnasium's own vector environment."""
         return tuple(self._generators)
+
+    @property
+    def np_random_seed(self) -> tuple[int, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """What the generator of every stream was seeded with, as there."""
+        return tuple(seed for _, seed in self._seeded)
+
+    @property
+    def _generators(self) -> list[np.random.Generator]:
+        return [generator for generator, _ in self._seeded]
 
     def close_extras(self, **kwargs: Any) -> None:
         """Stop the game's engine, if one was started."""

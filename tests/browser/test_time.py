@@ -18,6 +18,8 @@ from tests.browser.player import Player
 from tests.command_line import start_alone
 from tests.playing import png_of, prompt
 
+MOST_DIFFER = 6  # on average, of 255: a film is not exact
+
 
 def saved(player: Player, link: str) -> bytes:
     """What a download holds."""
@@ -166,11 +168,24 @@ def test_a_replay_from_the_page_verifies_in_a_fresh_process(
     assert shown == hashlib.sha256(again.frames[-1].tobytes()).hexdigest()
 
 
-def test_a_film_shows_the_branch(codes: str, join: Join) -> None:
+def test_a_film_shows_the_branch(codes: str, join: Join, run: Path) -> None:
     player = join(codes)
     expect(player.page.locator("#film-link")).to_have_attribute("aria-disabled", "true")
     player.press("1", "2", "3", "4")
+    player.rewind_to(1)
+    player.expect_moment(0, 1)
+    player.page.keyboard.press("4")
+    player.expect_moment(1, 2)
+    player.press("4")
     with av.open(io.BytesIO(saved(player, "#film-link")), "r") as film:
-        frames = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
-    assert len(frames) == 5
-    assert frames[0].shape[0] == frames[0].shape[1] >= 16
+        frames = np.stack([frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)])
+    offer = open_offer(run)
+    start = offer.starts.frames(0)
+    for taken, is_shown in (([0, 3, 3], True), ([0, 1, 2], False)):
+        played, _ = play(offer.world, Ride(start, np.array(taken), 0))
+        expected = np.stack([start[-1], *played.frames])
+        zoom = frames.shape[1] // expected.shape[1]
+        assert len(frames) == len(expected)
+        large = expected.repeat(zoom, axis=1).repeat(zoom, axis=2)
+        differ = np.abs(frames.astype(int) - large).mean(axis=(1, 2, 3))
+        assert (differ.max() < MOST_DIFFER) == is_shown, differ

@@ -76,27 +76,30 @@ def test_ppo_learns_inside_the_world(settings: dict[str, Any]) -> None:
 
 
 def test_an_episodes_last_frame_and_the_reason_for_its_end_are_told(settings: dict[str, Any]) -> None:
-    envs = make(settings | {"max_frames": 2}, num=2, goal_within=1e-6, render_mode="rgb_array")
+    sampling = {"micro_batch": 2, "refinements": 1}
+    env = WorldEnv(settings["run"], starts=settings["starts"], sampling=sampling)
+    env.reset(seed=0)
+    goal = [env.step(code)[0] for code in (0, GOAL_CODE)][-1]
+    settings = settings | {"max_frames": 2, "goal": goal}
+    envs = make(settings, num=2, goal_within=1e-6, render_mode="rgb_array")
     envs.seed(3)
     envs.set_options([{"start": 0}, {"start": 0}])
     envs.reset()
     assert [info["frame"] for info in envs.reset_infos] == [0, 0]
     # The first stream does not come near the goal; the second does with its second frame.
     envs.step(np.array([0, 0]))
-    plain = make(settings | {"max_frames": 2}, num=2)
+    plain = make(settings, num=2)
     plain.seed(3)
     plain.reset()
     plain.step(np.array([0, 0]))
     frames, _, over, infos = envs.step(np.array([1, GOAL_CODE]))
     *_, others = plain.step(np.array([1, GOAL_CODE]))
     assert over.all()
-    assert infos[0]["TimeLimit.truncated"]
     for info, other in zip(infos, others, strict=True):
         assert np.array_equal(info["terminal_observation"], other["terminal_observation"])
         assert info["frame"] == 0
-    assert infos[1]["TimeLimit.truncated"] == (
-        not np.array_equal(infos[1]["terminal_observation"], settings["goal"])
-    )
+    assert [info["TimeLimit.truncated"] for info in infos] == [True, False]
+    assert np.array_equal(infos[1]["terminal_observation"], goal)
     assert isinstance(frames, np.ndarray)
     for picture, frame in zip(envs.get_images(), frames, strict=True):
         assert picture is not None
@@ -111,6 +114,9 @@ def test_what_streams_do_not_have_is_refused(settings: dict[str, Any]) -> None:
     envs = make(settings, num=2)
     assert envs.get_attr("num_envs", [0]) == [2]
     assert envs.env_is_wrapped(gymnasium.Wrapper) == [False, False]
+    envs.set_options({"begin": 0})
+    with pytest.raises(UserError, match="options: found 'begin', expected 'start'"):
+        envs.reset()
     with pytest.raises(UserError, match="share 'goal'"):
         envs.set_attr("goal", None)
     with pytest.raises(UserError, match=r"call that of \.envs"):

@@ -103,3 +103,32 @@ def test_chance_takes_all_choices() -> None:
     found = [driver(clips(1), one).tolist() for _ in range(10)]
     assert {each for row in found for each in row} == {0, 1, 2}
     assert found == [same(clips(1), other).tolist() for _ in range(10)]
+
+
+def test_a_policy_is_loaded_before_it_drives_if_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_adapted(tmp_path, SIDES, "latent")
+    loaded, load = [], drive.load_policy
+    monkeypatch.setattr(drive, "load_policy", lambda folder: loaded.append(folder) or load(folder))
+    driver = drivers_of(tmp_path, SIDES.names, (16, 16), 1.0)["latent"]
+    driver.load()
+    assert loaded == [tmp_path]
+    driver(clips(), generator())
+    assert loaded == [tmp_path]
+    chance(2).load()
+
+
+def test_whatever_goes_wrong_in_a_policy_is_told_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> np.ndarray:
+        raise RuntimeError("out of\nmemory")
+
+    write_adapted(tmp_path, SIDES, "latent")
+    monkeypatch.setattr(drive, "load_policy", fail)
+    driver = drivers_of(tmp_path, SIDES.names, (16, 16), 1.0)["latent"]
+    with pytest.raises(UserError, match="driver: 'latent' cannot drive \\(out of memory\\)"):
+        driver.load()
+    with pytest.raises(UserError, match="driver: 'mine' cannot drive"):
+        drive.Driver("mine", 1, fail)(clips(), generator())

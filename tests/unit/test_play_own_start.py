@@ -133,3 +133,12 @@ def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(UserError):
         OwnStarts(CONFIG, 1)(encoded(halves(), "PNG")[:-30])
     assert not list(tmp_path.iterdir())
+
+
+def test_a_header_that_breaks_the_parser_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise struct.error("unpack requires a buffer of 4 bytes")
+
+    monkeypatch.setattr(own_start.Image, "open", fail)
+    with pytest.raises(UserError, match="an image that cannot be read"):
+        OwnStarts(CONFIG, 1)(encoded(halves(), "PNG"))

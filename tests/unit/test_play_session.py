@@ -1,6 +1,7 @@
 """A game shows the same alone, in company, and when it is led there again."""
 
 import asyncio
+import threading
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -9,15 +10,20 @@ import numpy as np
 import pytest
 
 from genie_lite.errors import UserError
+from genie_lite.play import exports
 from genie_lite.play.batcher import Engine
 from genie_lite.play.config import PlayConfig
+from genie_lite.play.drive import Driver
 from genie_lite.play.offer import Offer
 from genie_lite.play.protocol import Act, Shown
 from genie_lite.play.session import Beginning, Session, begin
 from genie_lite.play.tree import Moment
-from genie_lite.steer import play
+from genie_lite.play.twin import Twin, Twins
+from genie_lite.replay import Proof
+from genie_lite.steer import Ride, play
 from tests import playing
 
+PATIENCE_S = 30.0
 CODES = [0, 3, 3, 1, 2, 0, 1, 1, 2, 3]
 Scene = Callable[[Offer, Engine], Coroutine[Any, Any, None]]
 
@@ -286,6 +292,203 @@ def test_an_engine_that_dies_ends_the_twin_and_nothing_else(
         await game.close()
 
     perform(playing.offer(tmp_path, game=True), scene)
+
+
+class Opened:
+    """Watches every engine that is opened: whether it was ended, and on which thread."""
+
+    def __init__(self, offer: Offer, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.opening, self.may_open = threading.Event(), threading.Event()
+        self.may_open.set()
+        self.ended, self.threads = threading.Event(), []
+        open_twin, close = Twins.open, Twin.close
+
+        def opened(twins: Twins, level: int) -> Twin:
+            self.opening.set()
+            assert self.may_open.wait(PATIENCE_S)
+            return open_twin(twins, level)
+
+        def closed(twin: Twin) -> None:
+            self.threads.append(threading.current_thread().name)
+            close(twin)
+            self.ended.set()
+
+        monkeypatch.setattr(Twins, "open", opened)
+        monkeypatch.setattr(Twin, "close", closed)
+
+    async def until(self, event: threading.Event) -> None:
+        assert await asyncio.to_thread(event.wait, PATIENCE_S)
+
+
+def test_an_engine_that_cannot_be_led_is_ended_off_the_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene(offer: Offer, engine: Engine) -> None:
+        opened = Opened(offer, monkeypatch)
+        saved: list[str] = []
+
+        def die(_: Twin) -> bytes:
+            saved.append(threading.current_thread().name)
+            raise UserError("the real game has ended")
+
+        monkeypatch.setattr(Twin, "save", die)
+        game = await game_of(offer, engine, level=5)
+        with pytest.raises(UserError, match="the real game has ended"):
+            await game.set_twin(True)
+        assert opened.ended.is_set()
+        assert threading.main_thread().name not in [*saved, *opened.threads]
+
+    perform(playing.offer(tmp_path, game=True), scene)
+
+
+def test_an_engine_that_nobody_waits_for_any_more_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene(offer: Offer, engine: Engine) -> None:
+        opened = Opened(offer, monkeypatch)
+        opened.may_open.clear()
+        game = await game_of(offer, engine, level=5)
+        turning = asyncio.create_task(game.set_twin(True))
+        await opened.until(opened.opening)
+        turning.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await turning
+        opened.may_open.set()
+        await opened.until(opened.ended)
+        assert not game.has_twin
+        assert threading.main_thread().name not in opened.threads
+
+    perform(playing.offer(tmp_path, game=True), scene)
+
+
+@pytest.mark.parametrize("way", ["off", "close"])
+def test_an_engine_is_ended_although_nobody_waits_for_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    async def scene(offer: Offer, engine: Engine) -> None:
+        opened = Opened(offer, monkeypatch)
+        game = await game_of(offer, engine, level=5)
+        await game.set_twin(True)
+        ghost = game._ghost
+        assert ghost is not None
+        with ghost._lock:  # as a show holds it that still runs
+            ending = asyncio.create_task(game.set_twin(False) if way == "off" else game.close())
+            while game.has_twin:
+                await asyncio.sleep(0)
+            ending.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await ending
+        await opened.until(opened.ended)
+
+    perform(playing.offer(tmp_path, game=True), scene)
+
+
+def test_a_game_that_waits_for_its_turn_to_end_ends_although_nobody_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene(offer: Offer, engine: Engine) -> None:
+        opened = Opened(offer, monkeypatch)
+        game = await game_of(offer, engine, level=5)
+        await game.set_twin(True)
+        async with game._turn:
+            ending = asyncio.create_task(game.close())
+            await asyncio.sleep(0)
+            ending.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await ending
+        await opened.until(opened.ended)
+
+    perform(playing.offer(tmp_path, game=True), scene)
+
+
+def test_what_was_foreseen_of_a_game_that_is_over_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("genie_lite.play.session.FORESIGHT_S", 0.0)
+
+    async def scene(offer: Offer, engine: Engine) -> None:
+        game = await game_of(offer, engine)
+        await ridden(game, CODES[:3])
+        recalling, may_end, recall = threading.Event(), threading.Event(), game._kept.recall
+
+        def slow(*given: Any) -> Any:
+            recalling.set()
+            assert may_end.wait(PATIENCE_S)
+            return recall(*given)
+
+        monkeypatch.setattr(game._kept, "recall", slow)
+        await game.seek(Moment(0, 1))
+        assert await asyncio.to_thread(recalling.wait, PATIENCE_S)
+        await game.close()
+        may_end.set()
+        await asyncio.wrap_future(engine.do(lambda: None))
+        assert game._stands is None
+        assert game._foreseeing is not None
+        assert game._foreseeing.cancelled()
+
+    perform(playing.offer(tmp_path), scene)
+
+
+def test_a_policy_is_loaded_off_the_engines_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene(offer: Offer, engine: Engine) -> None:
+        threads: list[str] = []
+        monkeypatch.setattr(
+            Driver, "load", lambda _: threads.append(threading.current_thread().name), raising=True
+        )
+        await (await game_of(offer, engine)).act(Act(type="act", driver="brightest"))
+        assert len(threads) == 1
+        assert threads[0] not in ("engine", threading.main_thread().name)
+
+    perform(playing.offer(tmp_path), scene)
+
+
+def test_an_export_is_of_one_moment_while_acts_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Played.tokens, codes and frames belong together, whatever is appended between them."""
+
+    async def scene(offer: Offer, engine: Engine) -> None:
+        game = await game_of(offer, engine)
+        shown = await ridden(game, CODES[:4])
+        played, _ = play(offer.world, game.ride(0))
+        made: list[tuple[Ride, Proof]] = []
+        find = game.end
+
+        def found(branch: int) -> Moment:
+            end = find(branch)
+            game.tree.append(end, 0, np.zeros(game.tree.tokens(end).shape[1], np.int64), None)
+            return end
+
+        monkeypatch.setattr(game, "end", found)
+        monkeypatch.setattr(
+            exports.record, "replay_bytes", lambda ride, _, __, proof: made.append((ride, proof)) or b""
+        )
+        await asyncio.to_thread(exports.replay, offer, engine, game, 0)
+        ((ride, proof),) = made
+        assert ride.codes.tolist() == CODES[:4]
+        assert len(proof.marks) == len(shown) == 4
+        assert (proof.sha256, proof.tokens_sha256) == (played.sha256, played.tokens_sha256)
+
+    perform(playing.offer(tmp_path), scene)
+
+
+def test_a_game_waits_for_one_download_and_few_games_do(tmp_path: Path) -> None:
+    async def scene(offer: Offer, engine: Engine) -> None:
+        first, second, third = [await game_of(offer, engine, seed) for seed in range(3)]
+        queue = exports.Queue(most=2)
+        with queue.place(first):
+            with pytest.raises(exports.Full, match="of this game is being made already"), queue.place(first):
+                pass
+            with (
+                queue.place(second),
+                pytest.raises(exports.Full, match="2 downloads are being made"),
+                queue.place(third),
+            ):
+                pass
+            with queue.place(third):
+                pass
+        with queue.place(first):
+            pass
+
+    perform(playing.offer(tmp_path), scene)
 
 
 def test_a_game_that_is_over_answers_no_more(tmp_path: Path) -> None:

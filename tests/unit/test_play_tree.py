@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from genie_lite.errors import UserError
-from genie_lite.play.tree import CHUNK, Action, Moment, Tree
+from genie_lite.play.tree import CHUNK, Action, Moment, Rows, Tree
 
 
 def tree(**limits: int) -> Tree:
@@ -111,3 +111,16 @@ def test_a_game_that_is_full_takes_no_more() -> None:
     with pytest.raises(UserError, match="this game has 2 branches"):
         grow(game, Moment(0, 1), [1])
     assert grow(game, Moment(0, 3), [1]) == Moment(0, 4)
+
+
+def test_who_reads_while_a_frame_comes_sees_it_whole_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    game, seen, put = tree(), [], Rows.append
+
+    def watched(rows: Rows, row: object) -> None:
+        put(rows, row)
+        end = game.end(0)
+        seen.append((end.frame, len(game.codes(end)), len(game.tokens(end)), len(game.actions(end))))
+
+    monkeypatch.setattr(Rows, "append", watched)
+    grow(game, Moment(0, 0), [1])
+    assert seen == [(0, 0, 0, 0), (0, 0, 0, 0), (1, 1, 1, 1)]

@@ -1,7 +1,9 @@
 """The world as an environment: Gymnasium's and stable-baselines3's rules, seeds, starts, actions, saved states."""
 
+import dataclasses
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +121,7 @@ def test_an_info_tells_code_frame_start_and_seed(run: Path) -> None:
     env = make(run)
     _, before = env.reset(seed=3)
     assert (before["code"], before["frame"]) == (-1, 0)
-    assert before["start"].startswith("test:test-0-")
+    assert before["start"].startswith("train:train-")
     *_, after = env.step(2)
     assert after == {**before, "code": 2, "frame": 1}
 
@@ -169,7 +171,10 @@ def test_episodes_start_from_levels_of_the_game(run: Path) -> None:
         f"level:{level}" for level in (5, 6, 7)
     }
     assert np.array_equal(env.reset(options={"start": 2})[0], first)
-    assert len(make(run, starts="levels")._dream.starts) == 30  # evaluate.levels of the recipe
+    recorded = make(run, starts="levels")
+    assert len(recorded._dream.starts) == 40  # record.levels of the recipe, which the world was trained on
+    assert recorded.reset(options={"start": 39})[1]["start"] == "level:39"
+    recorded.close()
     env.close()
     env.close()
 
@@ -306,23 +311,78 @@ def test_states_of_another_world_are_refused(run: Path, tmp_path: Path) -> None:
             env.restore_state(moment)
 
 
-@pytest.mark.parametrize("damage", ["nothing", "cut", "header", "generator", "frame"])
+def test_bytes_of_another_world_are_not_recalled(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = make(write_run(tmp_path / "other", seed=5))
+    other.reset(seed=0)
+    env = make(run)
+    monkeypatch.setattr(World, "recall", lambda *_: pytest.fail("was recalled"))
+    with pytest.raises(UserError, match="state: of another world"):
+        env.restore_state(other.save_state().to_bytes())
+
+
+DAMAGES = ["nothing", "cut", "header", "generator", "overflow", "age", "code", "token", "frame"]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_bytes_that_are_no_state_are_told_in_a_line(run: Path, damage: str) -> None:
     env = make(run)
     env.reset(seed=0)
-    whole = env.save_state().to_bytes()
+    moment = env.save_state()
+    whole, before = moment.to_bytes(), env.step(1)[0]
+    number = str(moment.generator["state"]["state"]).encode()
+    strange = dataclasses.replace(moment.state, tokens=moment.state.tokens + 16)
     data = {
         "nothing": b"",
         "cut": whole[:-5],
         "header": whole.replace(b'\\"age\\":0', b'\\"age\\":x'),
         "generator": whole.replace(b"PCG64", b"PCG65"),
+        "overflow": whole.replace(number, b"-" + number[1:]),
+        "age": dataclasses.replace(moment, age=2**32 - 1).to_bytes().replace(b"4294967295", b"9999999999"),
+        "code": dataclasses.replace(moment, code=NUM_CODES).to_bytes(),
+        "token": dataclasses.replace(moment, state=strange).to_bytes(),
         "frame": whole.replace(b"[32,32,3]", b"[96,32,1]"),
     }[damage]
     assert data != whole
     with pytest.raises(UserError, match=r"^state: (?!.*\n)"):
         env.restore_state(data)
     with pytest.raises(UserError, match="state"):
-        Moment.from_bytes(data, env._dream.world)
+        Moment.from_bytes(data, env._dream.world, env._dream.weights)
+    kept = env.save_state()
+    assert (kept.age, kept.code) == (1, 1)  # nothing was changed
+    assert np.array_equal(kept.shown, before)
+
+
+def test_a_state_is_restored_through_what_gymnasium_wraps_around(run: Path) -> None:
+    """As the guide says it: one reset first, and limits by `max_frames`."""
+    env: Any = gymnasium.make(ENV_ID, run=run, max_frames=3)
+    env.reset(seed=0)
+    env.step(1)
+    kept = env.unwrapped.save_state().to_bytes()
+    expected = env.step(2)[0]
+    fresh: Any = gymnasium.make(ENV_ID, run=run, max_frames=3)
+    fresh.unwrapped.restore_state(kept)
+    with pytest.raises(ResetNeeded):
+        fresh.step(2)
+    fresh.reset()
+    for _ in range(2):  # a limit that counted steps of this environment would cut the second short
+        fresh.unwrapped.restore_state(kept)
+        assert np.array_equal(fresh.step(2)[0], expected)
+        assert fresh.step(2)[3]
+    counting: Any = gymnasium.make(ENV_ID, run=run, max_frames=None, max_episode_steps=3)
+    counting.reset()
+    cut = []
+    for _ in range(3):
+        counting.unwrapped.restore_state(kept)
+        cut.append(counting.step(2)[3])
+    assert cut == [False, False, True]  # though each was the second frame of its episode
+
+
+def test_the_gymnasium_that_is_asked_for_has_modes_of_autoreset() -> None:
+    """`gymnasium.vector.AutoresetMode` came with 1.1."""
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    assert "gymnasium>=1.1" in project["project"]["dependencies"]
 
 
 # --- mistakes --------------------------------------------------------------------------------------------------
@@ -338,7 +398,7 @@ def test_bytes_that_are_no_state_are_told_in_a_line(run: Path, damage: str) -> N
         ({"starts": np.zeros((4, 4, 3))}, r"starts: found frames \[4, 4, 3\] of float64"),
         ({"starts": "nowhere.png"}, "nowhere.png"),
         ({"prompt_frames": 0}, "prompt_frames: found 0"),
-        ({"prompt_frames": 10}, "has no test shot of 10 frames"),
+        ({"prompt_frames": 10}, "has no train shot of 10 frames"),
         ({"max_frames": 0}, "max_frames: found 0"),
         ({"sampling": {"temprature": 1}}, "sampling.*temprature"),
         ({"reward": "sparse"}, "reward: found 'sparse', expected None or 'learned'"),
@@ -347,6 +407,11 @@ def test_bytes_that_are_no_state_are_told_in_a_line(run: Path, damage: str) -> N
         ({"goal": NOISE[0], "goal_by": "eyes"}, "goal_by: found 'eyes'"),
         ({"goal": NOISE[0], "goal_within": -1.0}, "goal_within: found -1"),
         ({"goal": 4}, "goal: found 4"),
+        ({"goal": NOISE[0], "goal_bonus": 2.0}, "goal_bonus: is never paid"),
+        ({"goal": NOISE[0], "goal_bonus": 2.0, "goal_within": None}, "goal_bonus: is never paid"),
+        ({"goal_wihtin": 0.1}, "settings: found 'goal_wihtin'; did you mean 'goal_within'?"),
+        ({"max_frame": 3}, "settings: found 'max_frame'; did you mean 'max_frames'?"),
+        ({"zzz": 3}, "settings: found 'zzz'; expected one of actions, starts, "),
     ],
 )
 def test_mistakes_are_told(run: Path, settings: dict[str, Any], message: str) -> None:
@@ -362,7 +427,7 @@ def test_mistakes_of_a_reset_or_a_step_are_told(run: Path) -> None:
     env = make(run)
     for options, message in (
         ({"begin": 1}, "options: found 'begin', expected 'start'"),
-        ({"start": 99}, "start: found 99, expected 0 to 1"),
+        ({"start": 99}, "start: found 99, expected 0 to 5"),
         ({"start": True}, "start: found True"),
     ):
         with pytest.raises(UserError, match=message):

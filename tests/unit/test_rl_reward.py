@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from genie_lite.cli import app
 from genie_lite.data.labels import Labels
 from genie_lite.data.loading.loader import to_frames
 from genie_lite.data.shards.index import index_of
@@ -16,16 +18,15 @@ from genie_lite.data.video.codec import encode_mp4
 from genie_lite.errors import UserError
 from genie_lite.files import write_json
 from genie_lite.models.tokenizer import load_tokenizer
-from genie_lite.rl.fit import auroc, fit_reward, reward_of
-from genie_lite.rl.outcomes import Outcomes, gather
-from genie_lite.rl.reward import LearnedReward, RewardConfig, load_reward, read_reward_card
+from genie_lite.rl.fit import RewardScore, auroc, fit_reward, reward_of
+from genie_lite.rl.outcomes import Outcomes, _of_shot, gather
+from genie_lite.rl.reward import LearnedReward, RewardConfig, RewardHead, load_reward, read_reward_card
 from genie_lite.rl.world_env import WorldEnv
 from tests import models
 from tests.dreams import write_run
 
 SIZE_PX, NUM_EPISODES, LENGTH = 32, 8, 7
 CONFIG = RewardConfig(width=4, steps=40, batch=8, lr=1e-2, folds=2)
-QUICK = CONFIG.model_copy(update={"steps": 15})
 
 
 def episode(number: int) -> np.ndarray:
@@ -97,6 +98,10 @@ def outcomes(tmp_path: Path, found: Labels, every: int = 1) -> Outcomes:
     return gather(write_shots(tmp_path / "shards", every=every, num=2), found, models.tokenizer())
 
 
+def shot_of(source_frames: list[int]) -> Sample:
+    return Sample("shot", b"", {"source": "0.mp4", "source_frames": source_frames})
+
+
 @pytest.mark.usefixtures("clear")
 def test_an_outcome_belongs_to_the_transition_that_it_followed(tmp_path: Path) -> None:
     """Of a video of which every third frame is kept: what happened between two of them is theirs together."""
@@ -119,6 +124,27 @@ def test_an_end_that_no_frame_follows_is_not_lost(tmp_path: Path) -> None:
     rows = [(0, frame) for frame in range(LENGTH)]
     found = outcomes(tmp_path, labels(rows, [0.0] * LENGTH, [frame == LENGTH - 1 for _, frame in rows]))
     assert found.ended.tolist() == [False] * (LENGTH - 2) + [True]
+
+
+@pytest.mark.parametrize("shown", [[0, 0, 1, 1, 2, 2], [0, 1, 2, 2]])
+def test_an_end_after_a_frame_that_is_shown_again_is_not_lost(shown: list[int]) -> None:
+    """A run with more frames per second than its video has some frames twice."""
+    places, ended, reward = _of_shot(
+        shot_of(shown), np.arange(3), np.array([False, False, True]), np.array([1.0, 2.0, 4.0])
+    )
+    assert ended.tolist() == [False] * (len(places) - 1) + [True]
+    assert places[-1] == len(shown) - 2
+    assert reward.sum() == 7.0
+
+
+def test_what_came_between_two_shots_of_a_video_is_nobodys() -> None:
+    """Shots are cut at `segment_frames`: only the last one's last transition has what came after it."""
+    index, ended = np.arange(12), np.arange(12) == 11
+    first, second = (_of_shot(shot_of(shown), index, ended, np.ones(12)) for shown in ([0, 2, 4], [6, 8, 10]))
+    assert first[2].tolist() == [2.0, 2.0]
+    assert not first[1].any()
+    assert second[2].tolist() == [2.0, 4.0]
+    assert second[1].tolist() == [False, True]
 
 
 @pytest.mark.usefixtures("clear")
@@ -170,13 +196,16 @@ def test_ends_and_rewards_are_told_on_episodes_that_were_not_seen(run: Path) -> 
 
 @pytest.mark.usefixtures("clear")
 def test_ends_that_cannot_be_seen_are_scored_as_guessing(run: Path) -> None:
-    """Labels that have nothing to do with the frames: a score that is not of held-out episodes would not tell."""
+    """Labels that have nothing to do with the frames, and that a head all the same learns by heart."""
     found = all_labels()
-    assert found.ended is not None
-    ended = np.random.default_rng(3).permutation(found.ended)
-    score = fit_reward(run, dataclasses.replace(found, ended=ended, reward=None), QUICK)[1]
-    assert score.auroc < 0.9
-    assert score.accuracy <= score.base_rate
+    ended = np.random.default_rng(3).permutation(len(found)) < len(found) // 2
+    config = CONFIG.model_copy(update={"width": 16, "steps": 150, "batch": 32, "weight_decay": 0.0})
+    head, score = fit_reward(run, dataclasses.replace(found, ended=ended, reward=None), config)
+    scorer = LearnedReward(head, next(head.parameters()).device, together=16)
+    shots = [shot.frames() for shot in ShardSet.open(run / "shards").samples("train")]
+    told = np.concatenate([scorer(frames[:-1], frames[1:])[0] for frames in shots])  # chance of the end
+    assert auroc(told, ended) > 0.95
+    assert 0.3 < score.auroc < 0.7
 
 
 @pytest.mark.usefixtures("clear")
@@ -192,6 +221,7 @@ def test_what_was_learnt_is_kept_with_its_scores_and_found_again(run: Path) -> N
     written = (run / "reward" / "reward.json").read_bytes()
     reward_of(run)
     assert (run / "reward" / "reward.json").read_bytes() == written
+    assert card["about"]["labels_given"] is True
     same, _ = fit_reward(run, all_labels(), config)
     assert all((same.state_dict()[name] == tensor).all() for name, tensor in head.state_dict().items())
 
@@ -214,8 +244,59 @@ def test_it_is_made_on_first_use_and_again_for_another_tokenizer(
 
 @pytest.mark.usefixtures("clear")
 def test_no_more_episodes_are_used_than_the_budget(run: Path) -> None:
-    config = CONFIG.model_copy(update={"labels_budget": 6, "steps": 2})
+    config = CONFIG.model_copy(update={"labels_episodes": 6, "steps": 2})
     assert fit_reward(run, all_labels(), config)[1].episodes == 6
+
+
+@pytest.mark.usefixtures("clear")
+def test_the_command_line_says_how_many_episodes(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[RewardConfig] = []
+    score = RewardScore(2, 2, 2, *[0.5] * 7)
+
+    def fit(run: Path, labels: Labels | None, config: RewardConfig, **_: object) -> tuple[None, RewardScore]:
+        asked.append(config)
+        return None, score
+
+    monkeypatch.setattr("genie_lite.rl.fit.fit_reward", fit)
+    for options in ([], ["--labels-episodes", "7"]):
+        assert CliRunner().invoke(app, ["reward", str(run), *options, "--json"]).exit_code == 0
+    assert [config.labels_episodes for config in asked] == [100, 7]
+
+
+@pytest.mark.usefixtures("clear")
+def test_a_head_of_other_labels_is_not_served_unless_they_were_given(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = CONFIG.model_copy(update={"steps": 2})
+    now = [all_labels()]
+    monkeypatch.setattr("genie_lite.rl.fit.labels_of", lambda recipe: now[0])
+    monkeypatch.setattr("genie_lite.rl.fit.RewardConfig", lambda: config)
+    card = run / "reward" / "reward.json"
+    reward_of(run)
+    made = card.read_bytes()
+    assert read_reward_card(run / "reward")["about"]["labels_given"] is False
+    reward_of(run)
+    assert card.read_bytes() == made
+    assert now[0].reward is not None
+    now[0] = dataclasses.replace(now[0], reward=now[0].reward + 1)
+    reward_of(run)
+    assert card.read_bytes() != made
+    fit_reward(run, all_labels(), config)
+    given = card.read_bytes()
+    reward_of(run)
+    assert card.read_bytes() == given
+
+
+def test_it_is_trained_where_the_world_computes(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def reward(run: Path, device: str) -> RewardHead:
+        asked.append(device)
+        return RewardHead(CONFIG, (SIZE_PX, SIZE_PX))
+
+    monkeypatch.setattr("genie_lite.rl.dream.reward_of", reward)
+    WorldEnv(run, starts=episode(0)[0], reward="learned", device="cpu")
+    assert asked == ["cpu"]
 
 
 @pytest.mark.usefixtures("clear")
@@ -237,8 +318,12 @@ def test_a_head_that_cannot_be_kept_is_used_all_the_same(run: Path, monkeypatch:
 def test_labels_that_nothing_can_be_learnt_from_are_told(run: Path) -> None:
     found = all_labels()
     never = dataclasses.replace(found, ended=np.zeros(len(found), bool))
+    # Only one episode has a transition that goes on.
+    rows = [(0, 0), *((number, LENGTH - 2) for number in range(4))]
+    ends = labels(rows, [0.0] * 5, [frame > 0 for _, frame in rows])
     for given, message in (
         (dataclasses.replace(found, ended=None), "labels: no column 'ended'"),
+        (ends, "labels: all 1 transitions that do not end are in one of 2 folds"),
         (never, f"labels: 0 of {NUM_EPISODES} labelled episodes come to an end; expected at least 2"),
         (found.renamed({name: f"other-{name}" for name in found.episodes}), "none of their 0 episodes"),
     ):

@@ -132,6 +132,17 @@ def test_a_single_seed_counts_up(run: Path) -> None:
     assert len(envs.np_random) == 3
 
 
+def test_seeds_are_told_as_gymnasiums_own_vector_environment_tells_them(run: Path) -> None:
+    theirs = gymnasium.make_vec(ENV_ID, num_envs=3, vectorization_mode="sync", run=run)
+    both: tuple[Any, ...] = (make(run), theirs)
+    for envs in both:
+        assert len(set(envs.np_random_seed)) == 3  # drawn
+        envs.reset(seed=20)
+        assert envs.np_random_seed == (20, 21, 22)
+        envs.reset(seed=[None, 5, None])
+        assert envs.np_random_seed == (20, 5, 22)
+
+
 def test_some_streams_are_reset_while_others_go_on(run: Path) -> None:
     envs, alone = make(run, sampling=NOISY), make(run, sampling=NOISY)
     for each in (envs, alone):
@@ -211,6 +222,31 @@ def test_some_streams_are_restored(run: Path) -> None:
     assert envs.step(np.array([0, 0, 0]))[-1]["frame"].tolist() == [4, 4, 3]
 
 
+@pytest.mark.parametrize("streams", [[0, 0], [3], [-1], [True], []])
+def test_streams_that_there_are_not_are_neither_saved_nor_restored(run: Path, streams: list[Any]) -> None:
+    envs = make(run)
+    list(steps(envs, 1))
+    kept, states = envs.save_state([0])[0], [generator.bit_generator.state for generator in envs.np_random]
+    before = envs._streams.frames.copy()
+    for forbidden in (lambda: envs.save_state(streams), lambda: envs.restore_state(kept, streams)):
+        with pytest.raises(UserError, match=r"streams: found .*, expected different numbers from 0 to 2"):
+            forbidden()
+    assert np.array_equal(envs._streams.frames, before)
+    assert [generator.bit_generator.state for generator in envs.np_random] == states
+    alone = make(run)
+    list(steps(alone, 1))
+    assert_same(envs.step(np.array([0, 1, 2])), alone.step(np.array([0, 1, 2])))
+
+
+def test_a_moment_that_is_none_leaves_all_streams_alone(run: Path) -> None:
+    envs = make(run)
+    list(steps(envs, 2))
+    before = [moment.to_bytes() for moment in envs.save_state()]
+    with pytest.raises(UserError, match="state"):
+        envs.restore_state([envs.save_state([2])[0], b"", before[1]])
+    assert [moment.to_bytes() for moment in envs.save_state()] == before
+
+
 def test_gymnasiums_name_for_the_limit_is_known(run: Path) -> None:
     envs = make(run, max_episode_steps=2, render_mode="rgb_array")
     assert [out[3].all() for out in steps(envs, 2) if len(out) == 5] == [False, True]
@@ -223,6 +259,8 @@ def test_gymnasiums_name_for_the_limit_is_known(run: Path) -> None:
 def test_mistakes_are_told(run: Path) -> None:
     with pytest.raises(UserError, match="num_envs: found 0"):
         WorldVectorEnv(run, num_envs=0)
+    with pytest.raises(UserError, match="settings: found 'prompt_frame'; did you mean 'prompt_frames'"):
+        make(run, prompt_frame=2)
     envs = make(run)
     mistakes: tuple[tuple[dict[str, Any], str], ...] = (
         ({"seed": [1, 2]}, "seed: found 2, expected one for each of 3 streams"),

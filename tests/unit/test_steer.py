@@ -1,5 +1,7 @@
 """Start frames that cannot be used are the user's mistake."""
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +29,33 @@ def test_a_broken_image_is_told(tmp_path: Path) -> None:
     path.write_bytes(b"".join([first, b"IDAT", second, b"\0\0\0\0", *rest]))
     with pytest.raises(UserError, match=r"broken\.png: an image that cannot be read"):
         first_frames(path, IngestConfig(), 1)
+
+
+def with_text_bomb(png: bytes) -> bytes:
+    """A PNG with a note, after its pixels, that unfolds to 3 MB."""
+    body = b"zTXtnote\0\0" + zlib.compress(bytes(3 << 20), 9)
+    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    place = png.rindex(b"IEND") - 4
+    return png[:place] + chunk + png[place:]
+
+
+def test_a_note_that_unfolds_to_megabytes_is_told(tmp_path: Path) -> None:
+    path = noise(tmp_path / "bomb.png")
+    path.write_bytes(with_text_bomb(path.read_bytes()))
+    with pytest.raises(UserError, match=r"bomb\.png: an image that cannot be read"):
+        first_frames(path, IngestConfig(size_px=32), 1)
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyError, struct.error, zlib.error])
+def test_however_a_picture_is_broken_it_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def fail(*_: object) -> None:
+        raise error("broken")
+
+    monkeypatch.setattr(Image.Image, "getexif", fail)
+    with pytest.raises(UserError, match="an image that cannot be read"):
+        first_frames(noise(tmp_path / "a.png"), IngestConfig(size_px=32), 1)
 
 
 def test_an_image_of_too_many_pixels_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,6 +78,29 @@ def test_a_state_of_another_world_is_refused(world: World) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("tokens", -1),
+        ("tokens", "vocabulary"),
+        ("codes", -2),
+        ("codes", "rows"),
+        ("frame", -1),
+        ("frame", 2**32 - 1),
+        ("seed", -1),
+        ("stream", 2**32),
+    ],
+)
+def test_a_state_of_numbers_that_cannot_be_is_refused(world: World, name: str, value: int | str) -> None:
+    limits = {"vocabulary": world.dynamics.mask_token, "rows": len(world._vector) - 1}
+    state = world.reset(models.frames(), seed=0)
+    tensors = {key: tensor.clone() for key, tensor in state.tensors().items()}
+    world.recall(tensors)
+    tensors[name].view(-1)[-1] = limits[value] if isinstance(value, str) else value
+    with pytest.raises(UserError, match=f"state: found {name} from .* it is damaged or of another world"):
+        world.recall(tensors)
+
+
+@pytest.mark.parametrize(
     ("frames", "words"),
     [
         (torch.zeros(2, 0, 3, 16, 16), r"found \[2, 0, 3, 16, 16\] of torch.float32, expected floats"),

@@ -12,6 +12,8 @@ import { Wire } from "./wire.js";
 
 // Acts that may be on their way at once: one is computed while the answer to the other travels.
 const MOST_UNANSWERED = 2;
+// Likewise of looks: a strip or branches beside it want many at once, and the player's own acts wait behind them.
+const MOST_LOOKS = 2;
 
 export class Game extends EventTarget {
   constructor() {
@@ -30,7 +32,7 @@ export class Game extends EventTarget {
     this.sent = new Map(); // acts on their way: seq -> when they were asked for
     this.seq = 0;
     this.sought = null;
-    this.looking = new Set();
+    this.looking = new Map(); // looks on their way: moment -> seq
     this.wire = new Wire({
       connected: () => this.#connected(),
       text: (message) => this.#text(message),
@@ -91,9 +93,10 @@ export class Game extends EventTarget {
   look(branch, frame) {
     const seen = this.picture(branch, frame);
     const owner = this.tree.owner(branch, frame);
-    if (seen || this.looking.has(`${owner}:${frame}`) || !this.isReady) return seen;
-    this.looking.add(`${owner}:${frame}`);
-    this.wire.send({ type: "look", branch: owner, frame, seq: ++this.seq });
+    // Whoever wants more asks again when "look" tells that one has come.
+    if (seen || this.looking.has(`${owner}:${frame}`) || this.looking.size >= MOST_LOOKS || !this.isReady) return seen;
+    this.looking.set(`${owner}:${frame}`, ++this.seq);
+    this.wire.send({ type: "look", branch: owner, frame, seq: this.seq });
     return null;
   }
 
@@ -143,6 +146,7 @@ export class Game extends EventTarget {
 
   #text(message) {
     if (message.type === "session") this.#session(message);
+    if (this.#isOfAnother(message)) return;
     if (message.type === "tree") this.#tree(message);
     if (message.type === "names") {
       this.names = message.names;
@@ -153,6 +157,12 @@ export class Game extends EventTarget {
       this.#tell("twin");
     }
     if (message.type === "refused") this.#refused(message);
+  }
+
+  /** Until the server names the game that was asked for, its words are of the one before, save those on asking. */
+  #isOfAnother({ type, of }) {
+    if (this.token || type === "names") return false;
+    return type !== "refused" || ["act", "seek", "look", "twin"].includes(of);
   }
 
   #session({ token, resumed }) {
@@ -174,6 +184,7 @@ export class Game extends EventTarget {
   #refused({ reason, seq, of }) {
     if (of === "resume") return this.#again();
     this.sent.delete(seq);
+    this.looking.forEach((asked, moment) => asked === seq && this.looking.delete(moment));
     this.sought = null;
     if (this.path && of !== "open") this.#replayed();
     if (of === "twin") this.twin = false;
@@ -190,6 +201,7 @@ export class Game extends EventTarget {
   }
 
   #frame(frame) {
+    if (!this.token) return; // of the game before
     const from = this.cursor.branch;
     if (frame.frame > 0 && frame.type === "frame") {
       this.tree.grow(frame.branch, frame.frame, frame.code, frame.action, from);

@@ -69,13 +69,13 @@ export class Wire {
   }
 
   #receive(data) {
+    this.pinged = 0; // whatever comes is a sign of life
     if (typeof data !== "string") {
       this.tries = 0;
       this.on.frame(parseFrame(data));
       return;
     }
     const message = JSON.parse(data);
-    if (message.type === "pong") this.pinged = 0;
     if (message.type === "busy") this.busy = message.reason;
     this.on.text(message);
   }
