@@ -1,5 +1,7 @@
 """All games of a server: begun, found again by their token, and given up when nothing happens in them."""
 
+import asyncio
+import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable
@@ -10,6 +12,8 @@ from genie_lite.play.config import PlayConfig
 from genie_lite.play.offer import Offer
 from genie_lite.play.session import Beginning, Session, begin
 
+LOG = logging.getLogger(__name__)
+CLOSING_S = 10.0  # that putting a game away may take, before the next one's turn
 TOKEN_BYTES = 24  # 192 bits: nobody guesses another player's
 
 
@@ -52,8 +56,8 @@ class Lobby:
             Busy: there is no room for another one.
             UserError: `prepare` complains.
         """
-        await self._make_room()
         own = int(instead_of is not None and instead_of.token in self._games)
+        await self._make_room(own)
         if len(self) - own >= self._config.sessions:
             raise Busy(
                 f"{len(self)} games are being played here, as many as there may be; try again in a while"
@@ -114,12 +118,19 @@ class Lobby:
         since_s = self._clock() - self._config.idle_s
         idle = [self._games[token] for token, seen_s in self._seen_s.items() if seen_s < since_s]
         for game in idle:
-            await self.give_up(game)
+            try:
+                async with asyncio.timeout(CLOSING_S):
+                    await self.give_up(game)
+            except Exception:  # the others are to be freed all the same
+                LOG.exception("a game that was given up could not be put away")
         return idle
 
-    async def _make_room(self) -> None:
-        """Where there is none, the game whose player has been gone longest is given up, if that is long enough."""
-        if len(self) >= self._config.sessions and self._left_s:
+    async def _make_room(self, own: int) -> None:
+        """Where there is none, the game whose player has been gone longest is given up, if that is long enough.
+
+        own: how many places the newcomer frees.
+        """
+        if len(self) - own >= self._config.sessions and self._left_s:
             token, left_s = next(iter(self._left_s.items()))
             if self._clock() - left_s > self._config.gone_s:
                 await self.give_up(self._games[token])

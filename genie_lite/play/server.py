@@ -5,6 +5,7 @@ app = create_app(open_offer(run))        to be served by any ASGI server, in one
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
 from functools import partial
@@ -32,6 +33,7 @@ from genie_lite.play.starts import png
 from genie_lite.play.talk import House, Talk, end_idle
 from genie_lite.play.uploads import Refused, Uploads
 
+LOG = logging.getLogger(__name__)
 STATIC = Path(__file__).parent / "static"
 IDLE_CHECKS = 4  # in the time after which a game is given up
 UNCHANGING = {"cache-control": "private, max-age=3600"}  # while a server runs
@@ -158,10 +160,13 @@ def _add_uploads(app: FastAPI, house: House) -> None:
 
 
 def _add_downloads(app: FastAPI, house: House) -> None:
+    queue = exports.Queue()
+
     async def made(make: Callable[[Offer, Engine, Session, int], bytes], token: str, branch: int) -> bytes:
         game = house.lobby.find(token)
         house.lobby.touch(game)
-        return await _in(house.films, partial(make, house.offer, house.engine, game, branch))
+        with queue.place(game):
+            return await _in(house.films, partial(make, house.offer, house.engine, game, branch))
 
     @app.get("/api/sessions/{token}/film.mp4")
     async def film(token: str, branch: int = 0) -> Response:
@@ -179,12 +184,16 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(UserError)
     async def mistake(_: Request, error: UserError) -> JSONResponse:
-        return told(error.status if isinstance(error, Refused) else 404, str(error))
+        return told(error.status if isinstance(error, Refused | exports.Full) else 404, str(error))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
         return told(400, f"{'.'.join(map(str, first['loc'][1:]))}: {first['msg']}")
+
+    @app.exception_handler(Exception)
+    async def fault(_: Request, error: Exception) -> JSONResponse:
+        return told(500, "the server made a mistake; its log says which")
 
     @app.exception_handler(HTTPException)
     async def refused(_: Request, error: HTTPException) -> JSONResponse:
@@ -194,7 +203,10 @@ def _add_errors(app: FastAPI) -> None:
 async def _tidy(house: House) -> None:
     while True:
         await asyncio.sleep(house.config.idle_s / IDLE_CHECKS)
-        await end_idle(house)
+        try:
+            await end_idle(house)
+        except Exception:  # else nobody would ever be sent away again
+            LOG.exception("idle games could not be given up; it is tried again")
 
 
 async def _close(house: House) -> None:

@@ -1,4 +1,4 @@
-"""One socket: messages in, answers out, in their order; pings are answered at once.
+"""One socket: messages in, answers out, in their order; pings are answered as they are read.
 
 A message that makes no sense is refused in one line and changes nothing; too many after each other end the socket.
 A socket that breaks leaves its game as it is, to be resumed.
@@ -7,11 +7,12 @@ A socket that breaks leaves its game as it is, to be resumed.
 import asyncio
 import contextlib
 import json
+import logging
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from genie_lite.errors import UserError
 from genie_lite.play.batcher import Engine
@@ -44,7 +45,10 @@ from genie_lite.play.tree import Moment
 from genie_lite.play.uploads import Uploads
 
 WAITING = 4  # messages that are read ahead; then the network waits
+STALLED_S = 10.0  # what is told in so long to nobody who reads is not told
 LONGEST_REASON = 120  # bytes that fit into the end of a socket
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass
@@ -90,20 +94,29 @@ class Talk:
                 task.cancel()
             ends = await asyncio.gather(answering, reading, return_exceptions=True)
         for end in ends:
-            if isinstance(end, Exception) and not _is_over(end):
+            if isinstance(end, Exception) and not self._is_over(end):
                 raise end
 
     async def tell(self, message: dict[str, Any]) -> None:
-        """Send text, if there is still somebody to read it."""
-        with contextlib.suppress(WebSocketDisconnect, RuntimeError):
-            await self._socket.send_text(json.dumps(message))
+        """Send text, if there is still somebody to read it: whoever stopped reading keeps nobody else waiting."""
+        with contextlib.suppress(WebSocketDisconnect, RuntimeError, TimeoutError):
+            async with asyncio.timeout(STALLED_S):
+                await self._socket.send_text(json.dumps(message))
 
     async def end(self, code: int, reason: str) -> None:
         """Close the socket, with a reason."""
         self.game = None
         await self.tell({"type": "refused", "reason": reason, "seq": None, "of": None})
-        with contextlib.suppress(WebSocketDisconnect, RuntimeError):
-            await self._socket.close(code, reason.encode()[:LONGEST_REASON].decode(errors="ignore"))
+        with contextlib.suppress(WebSocketDisconnect, RuntimeError, TimeoutError):
+            async with asyncio.timeout(STALLED_S):
+                await self._socket.close(code, reason.encode()[:LONGEST_REASON].decode(errors="ignore"))
+
+    def _is_over(self, error: Exception) -> bool:
+        """Whether this only says that nobody is there any more."""
+        states = (self._socket.client_state, self._socket.application_state)
+        return isinstance(error, WebSocketDisconnect) or (
+            isinstance(error, RuntimeError) and WebSocketState.DISCONNECTED in states
+        )
 
     # --- in --------------------------------------------------------------------------------------------------
 
@@ -149,6 +162,11 @@ class Talk:
                 return
             except UserError as error:
                 await self._refuse(str(error), message.seq, message.type)
+            except Exception as error:
+                if self._is_over(error):
+                    raise
+                LOG.exception("a message of type %s could not be answered", message.type)
+                await self._refuse("the server made a mistake; its log says which", message.seq, message.type)
 
     async def _answer(self, message: Message) -> None:
         if isinstance(message, Open):
@@ -224,7 +242,8 @@ class Talk:
         start, offer = message.start, self._house.offer
         if isinstance(start, GalleryStart):
             prompt = await asyncio.to_thread(offer.starts.frames, start.index)
-            level = offer.starts.level(start.index) if offer.game is not None else None
+            has_game = offer.game is not None
+            level = await asyncio.to_thread(offer.starts.level, start.index) if has_game else None
             return Beginning(prompt, message.seed, start.model_dump(), level)
         if isinstance(start, LevelStart):
             prompt = await asyncio.to_thread(_first_of_level, offer, start.level)
@@ -278,10 +297,3 @@ async def end_idle(house: House) -> None:
 def _first_of_level(offer: Offer, level: int) -> Any:
     with offer.twin(level) as twin:
         return twin.frame[None].copy()
-
-
-def _is_over(error: Exception) -> bool:
-    """Whether this only says that nobody is there any more."""
-    return isinstance(error, WebSocketDisconnect) or (
-        isinstance(error, RuntimeError) and "websocket" in str(error).lower()
-    )

@@ -4,16 +4,18 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
+from starlette.websockets import WebSocket, WebSocketState
 
 from genie_lite.errors import UserError
 from genie_lite.play.batcher import Engine
 from genie_lite.play.config import PlayConfig
 from genie_lite.play.lobby import Busy, Lobby
 from genie_lite.play.session import Beginning
+from genie_lite.play.talk import Talk
 from genie_lite.play.uploads import Refused, Uploads
 from tests import playing
 
@@ -118,6 +120,65 @@ def test_who_is_gone_longest_makes_room(tmp_path: Path) -> None:
             await lobby.open(beginning, None)
 
     perform(tmp_path, scene, sessions=3, gone_s=5.0)
+
+
+def test_who_takes_their_own_place_sends_nobody_away(tmp_path: Path) -> None:
+    async def scene(lobby: Lobby, clock: Clock) -> None:
+        gone, mine = [await lobby.open(beginning, None) for _ in range(2)]
+        lobby.leave(gone)
+        clock.now_s = 60.0
+        await lobby.open(beginning, mine)
+        assert lobby.holds(gone)
+        assert not lobby.holds(mine)
+
+    perform(tmp_path, scene, sessions=2, gone_s=5.0)
+
+
+def test_a_game_that_cannot_be_put_away_keeps_no_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scene(lobby: Lobby, clock: Clock) -> None:
+        first, second = [await lobby.open(beginning, None) for _ in range(2)]
+
+        async def broken() -> None:
+            raise RuntimeError("the engine is stuck")
+
+        put_away = first.close
+        first.close = broken  # pyright: ignore[reportAttributeAccessIssue] - an engine that is stuck
+        clock.now_s = 60.0
+        assert await lobby.give_up_idle() == [first, second]
+        assert len(lobby) == 0
+        assert "could not be put away" in caplog.text
+        await put_away()
+
+    perform(tmp_path, scene, idle_s=10.0)
+
+
+# --- sockets -------------------------------------------------------------------------------------------------
+
+
+class Stalled:
+    """A socket whose other end reads no more."""
+
+    client_state = application_state = WebSocketState.CONNECTED
+
+    async def send_text(self, _: str) -> None:
+        await asyncio.Event().wait()
+
+    async def close(self, *_: object) -> None:
+        await asyncio.Event().wait()
+
+
+def test_who_reads_no_more_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("genie_lite.play.talk.STALLED_S", 0.01)
+
+    async def scene() -> None:
+        stalled = object.__new__(Talk)  # of which only the socket is looked at
+        stalled._socket = cast(WebSocket, Stalled())
+        await asyncio.wait_for(stalled.tell({"type": "names"}), timeout=30)
+        await asyncio.wait_for(stalled.end(1013, "nothing happened"), timeout=30)
+
+    asyncio.run(scene())
 
 
 # --- uploads -------------------------------------------------------------------------------------------------
