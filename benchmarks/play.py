@@ -59,7 +59,7 @@ def main() -> None:
     with serving(play_command(given)) as server:
         rows = [tell(row) for row in measure(server, given)]
     if given.write:
-        write_table("alone" if given.together is None else "together", rows, command(), TABLE)
+        write_table("play" if given.together is None else "together", rows, command(), TABLE)
 
 
 def play_command(given: argparse.Namespace) -> list[str]:

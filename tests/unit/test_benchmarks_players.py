@@ -18,7 +18,8 @@ ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "benchmarks"))  # as when it is run: it imports others by name
 bench = importlib.import_module("play")
 
-SAYS = "import sys; print('tiny: play at http://127.0.0.1:5 (Ctrl-C ends it)', flush=True); sys.stdin.read()"
+# It stays until it is ended: with nothing to read from, it would not wait for input.
+SAYS = "import time; print('tiny: play at http://127.0.0.1:5 (Ctrl-C ends it)', flush=True); time.sleep(600)"
 
 
 def given(*words: str) -> Any:

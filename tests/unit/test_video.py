@@ -146,7 +146,8 @@ def test_a_truncated_file_is_bad_as_a_whole(tmp_path: Path, suffix: str) -> None
 
 
 def test_garbage_in_mid_file_is_noticed(tmp_path: Path) -> None:
-    path = write_foreign(tmp_path / "a.mp4", noise(60))
+    # Without it x264 reads past its data on small frames: other bytes now and then, and other ones of them broken.
+    path = write_foreign(tmp_path / "a.mp4", noise(60), coder={"mbtree": "0"})
     break_in_the_middle(path)
     with pytest.raises(BadVideo, match="fault"):
         list(decode(Place(path)))
