@@ -158,6 +158,30 @@ def load_weights(artifact: Artifact, model: nn.Module) -> None:
     model.eval()
 
 
+def write_weights(path: Path, model: nn.Module) -> str:
+    """Write a model's weights, buffers included, as one file of safetensors; returns its sha256, for a card."""
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    write_bytes(path, save(weights))
+    return sha256_of(path)
+
+
+def read_weights(path: Path, sha256: str, card: str, advice: str) -> dict[str, Tensor]:
+    """Weights that a card beside them describes.
+
+    Args:
+        path: of the weights.
+        sha256: that the card says they have.
+        card: its name.
+        advice: what to do where they are not there.
+
+    Raises:
+        UserError: missing, or other ones.
+    """
+    if not path.is_file() or sha256_of(path) != sha256:
+        raise UserError(f"{path}: missing, or not the file that {card} describes; {advice}")
+    return load_file(path)
+
+
 def _artifact(folder: Path, tree: Mapping[str, Any]) -> Artifact:
     try:
         return Artifact(

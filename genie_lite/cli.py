@@ -87,6 +87,13 @@ RayAddress = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Everything random follows from it.")]
+Compiled = Annotated[
+    bool, typer.Option("--compile", help="Let torch.compile make it faster, after half a minute.")
+]
+Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads of the CPU.")]
+Refinements = Annotated[
+    int | None, typer.Option("--k", min=1, max=25, help="Passes per frame instead of the recipe's.")
+]
 
 
 def _print_version(wanted: bool) -> bool:
@@ -392,13 +399,9 @@ def rollout(
         bool,
         typer.Option("--cache/--no-cache", help="Keep keys and values of the past: same frames, faster."),
     ] = True,
-    compiled: Annotated[
-        bool, typer.Option("--compile", help="Let torch.compile make it faster, after half a minute.")
-    ] = False,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the CPU.")] = None,
-    refinements: Annotated[
-        int | None, typer.Option("--k", min=1, max=25, help="Passes per frame instead of the recipe's.")
-    ] = None,
+    compiled: Compiled = False,
+    threads: Threads = None,
+    refinements: Refinements = None,
     replay_file: Annotated[
         Path | None, typer.Option("--replay", metavar="FILE", help="Write a replay, to be verified later.")
     ] = None,
@@ -441,13 +444,9 @@ def play(
         float, typer.Option("--idle-s", min=1, help="Seconds after which a game that nobody plays is ended.")
     ] = 900.0,
     open_browser: Annotated[bool, typer.Option("--open", help="Show the page in the browser.")] = False,
-    compiled: Annotated[
-        bool, typer.Option("--compile", help="Let torch.compile make it faster, after half a minute.")
-    ] = False,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the CPU.")] = None,
-    refinements: Annotated[
-        int | None, typer.Option("--k", min=1, max=25, help="Passes per frame instead of the recipe's.")
-    ] = None,
+    compiled: Compiled = False,
+    threads: Threads = None,
+    refinements: Refinements = None,
     together: Annotated[
         int | None,
         typer.Option(min=1, max=4096, help="Players computed together: faster for many, slower for one."),

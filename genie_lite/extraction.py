@@ -30,6 +30,7 @@ from genie_lite.data.sources import lerobot
 from genie_lite.data.sources.find import find_sources, robots_among
 from genie_lite.data.sources.robot_labels import robot_labels
 from genie_lite.data.sources.source import Source
+from genie_lite.device import usual_device
 from genie_lite.errors import UserError
 from genie_lite.folder import frames_of, labels_at, labels_beside, recipe_of
 from genie_lite.latents.extract import extract
@@ -112,7 +113,7 @@ def extract_latents(run: Path, wanted: Wanted) -> dict[str, Any]:
     with wanted.workers.together():
         shards, left_out = _shards(recipe, wanted, found)
         labels = _labels_along(wanted, shards, found) if given is None else given
-        lam = load_lam(folder).to("cuda" if torch.cuda.is_available() else "cpu")
+        lam = load_lam(folder).to(usual_device())
         manifest = _extract(recipe, artifact, lam, shards, labels, wanted)
     told = {**manifest["counts"], "videos_left_out": left_out, **manifest["quality"]}
     told |= {"window": manifest["window"], "out": str(wanted.out)}

@@ -10,13 +10,12 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from genie_lite import evaluation
 from genie_lite.artifact import is_finished, read_artifact
 from genie_lite.data.labels import Labels, fingerprint
 from genie_lite.data.loading.loader import validation_clips
 from genie_lite.data.shards.shards import ShardSet
+from genie_lite.device import usual_device
 from genie_lite.errors import UserError
 from genie_lite.files import write_json
 from genie_lite.folder import has_labels, labels_at, labels_beside, labels_of, recipe_of, shards_of
@@ -74,7 +73,7 @@ def inspect_run(
     if (tree := _finished(out, origin)) is not None:
         say("inspect: finished before")
         return _told(tree, out)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = usual_device()
     lam = load_lam(run / "lam").to(device)
     world = evaluation.load_world_to_measure(recipe, device) if _has_world(run) else None
     if world is not None and world.actions:

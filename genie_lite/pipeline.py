@@ -38,6 +38,7 @@ from genie_lite.data.sources import lerobot
 from genie_lite.data.sources.find import find_sources, robots_among
 from genie_lite.data.sources.robot_labels import keep_labels, robot_labels
 from genie_lite.data.video.codec import write_mp4
+from genie_lite.device import usual_device
 from genie_lite.envs.record import RecordConfig
 from genie_lite.envs.record import record as record_game
 from genie_lite.errors import UserError
@@ -175,7 +176,10 @@ def tokenize(run: Path, shards: str, out: Path) -> dict[str, Any]:
     parents = {stage: read_artifact(run / stage, stage).sha256 for stage in ("tokenizer", "lam")}
     recipe = recipe_of(run)
     _use_threads(recipe.threads)
-    tokenizer, lam = load_tokenizer(run / "tokenizer").to(_device()), load_lam(run / "lam").to(_device())
+    tokenizer, lam = (
+        load_tokenizer(run / "tokenizer").to(usual_device()),
+        load_lam(run / "lam").to(usual_device()),
+    )
     videos = ShardSet.open(shards, allow_commands=True)
     if videos.frame_hw != tokenizer.config.frame_hw:
         raise UserError(
@@ -307,16 +311,16 @@ def evaluate(run: Path) -> dict[str, Any]:
     say("evaluate: running")
     begin = time.monotonic()
     with bars() as show:
-        found = [evaluation.measure_world(recipe, shards, _device(), show, labels)]
+        found = [evaluation.measure_world(recipe, shards, usual_device(), show, labels)]
         if labels is None:
             found.append(evaluation.Findings(left_out=[NO_LABELS]))
         else:
             controls = action_controls(run)
             codes_of = None if controls is None else controls.codes_of
             found += [
-                evaluation.measure_codes(recipe, shards, labels, _device(), show),
-                evaluation.measure_drive(recipe, shards, labels, codes_of, _device(), show),
-                evaluation.measure_policies(recipe, labels, _device(), show),
+                evaluation.measure_codes(recipe, shards, labels, usual_device(), show),
+                evaluation.measure_drive(recipe, shards, labels, codes_of, usual_device(), show),
+                evaluation.measure_policies(recipe, labels, usual_device(), show),
             ]
     sections = {name: each for part in found for name, each in part.sections.items()}
     left_out = [sentence for part in found for sentence in part.left_out]
@@ -389,7 +393,7 @@ def rollout(
     recipe = recipe_of(run)
     config = frames_of(recipe)
     sampling = prepare_play(recipe, threads, refinements)
-    world = evaluation.load_world(recipe, _device(), sampling, cache=cache, compiled=compiled)
+    world = evaluation.load_world(recipe, usual_device(), sampling, cache=cache, compiled=compiled)
     if unknown := [code for code in codes if code >= world.num_codes]:
         raise UserError(f"--codes: found {unknown[0]}, expected integers from 0 to {world.num_codes - 1}")
     frames = steer.first_frames(_start(run, start), config, recipe.evaluate.prompt_frames)
@@ -439,7 +443,7 @@ def replay(file: Path, run: Path | None = None, out: Path | None = None) -> dict
             f"memory, set it in {run / 'recipe.yaml'} too"
         )
     _use_threads(recipe.threads)
-    world = evaluation.load_world(recipe, _device(), sampling, compiled=found.header.compiled)
+    world = evaluation.load_world(recipe, usual_device(), sampling, compiled=found.header.compiled)
     with bar("replay") as show:
         played = verify(found, world, run, show)
     told = {"verified": True, "sha256": played.sha256, "frames": len(played.frames)}
@@ -600,7 +604,7 @@ def _extract_own(recipe: Recipe) -> None:
     """The latent actions of a run's own transitions, made if they are missing or stale."""
     out, folder = recipe.folder / "latents", recipe.folder / "lam"
     with stage(recipe.folder, "extract", out / "manifest.json"), bar("extract") as show:
-        lam, shards = load_lam(folder).to(_device()), shards_of(recipe)
+        lam, shards = load_lam(folder).to(usual_device()), shards_of(recipe)
         # Of the world's own steps, whatever distances the model knows.
         window_s, sha256 = 1 / shards.rate_hz, read_artifact(folder, "lam").sha256
         extract_latents(
@@ -644,7 +648,7 @@ def _adapt(
             config,
             seed=recipe.seed,
             arms=arms,
-            device=_device(),
+            device=usual_device(),
             progress=show,
             eye=load_lam(recipe.folder / "lam").eye if recipe.lam.model.input.kind == "timm" else None,
         )
@@ -701,7 +705,3 @@ def _count(asked: LabelsConfig) -> str:
 def _use_threads(num: int | None) -> None:
     if num is not None:
         torch.set_num_threads(num)
-
-
-def _device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"

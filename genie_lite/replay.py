@@ -162,9 +162,10 @@ def verify(
             f"{run}: has another {', '.join(other)} than the replay was made with; name its own run with --run"
         )
     played, _ = play(world, replay.ride, progress=progress)
-    if (played.sha256, played.tokens_sha256) != (header.sha256, header.tokens_sha256):
+    proof = proof_of(played.frames, played.tokens)
+    if (proof.sha256, proof.tokens_sha256) != (header.sha256, header.tokens_sha256):
         raise UserError(
-            f"{_difference(replay, played)}; made with {header.place}, played with {place_of(world)}: "
+            f"{_difference(replay, proof)}; made with {header.place}, played with {place_of(world)}: "
             "the same frames are promised on the same machine and versions only"
         )
     return played
@@ -173,11 +174,6 @@ def verify(
 def weights_of(run: Path) -> dict[str, str]:
     """Sha256 of the weights of a run's stages."""
     return {stage: read_artifact(run / stage, stage).sha256 for stage in STAGES}
-
-
-def marks_of(played: Played) -> UInt8[ndarray, "k m"]:
-    """The first bytes of every frame's sha256."""
-    return proof_of(played.frames, played.tokens).marks
 
 
 def place_of(world: World) -> dict[str, str]:
@@ -195,6 +191,6 @@ def _check_shapes(path: Path, start: ndarray, codes: ndarray, marks: ndarray) ->
         raise UserError(f"{path}: not a replay: found shapes {found}, expected t h w 3, k and k {MARK_BYTES}")
 
 
-def _difference(replay: Replay, played: Played) -> str:
-    different = (marks_of(played) != replay.marks).any(axis=1)
+def _difference(replay: Replay, proof: Proof) -> str:
+    different = (proof.marks != replay.marks).any(axis=1)
     return f"the frames differ from frame {different.argmax()} on" if different.any() else "the hashes differ"

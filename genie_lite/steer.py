@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import av
+import numpy as np
 import torch
-from einops import rearrange
 from jaxtyping import Int, UInt8
 from numpy import ndarray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from genie_lite.data.cutting.segment import IngestConfig, Tally, segments
+from genie_lite.data.loading.clip import to_pixels
 from genie_lite.data.loading.loader import to_frames
 from genie_lite.data.sources.find import find_sources
 from genie_lite.data.video.picture import Picture, SquareFitter
@@ -81,14 +82,13 @@ def play(
     ends = [time.perf_counter()]
     for number, code in enumerate(ride.codes.tolist()):
         state, frame = world.step(state, torch.full((batch,), code, device=world.device))
-        frames.append(frame[0].mul(255).round().byte().cpu())
+        frames.append(to_pixels(frame[0]))
         tokens.append(state.tokens[0, -1].cpu())
         ends.append(time.perf_counter())
         if progress is not None:
             progress(number + 1, len(ride.codes))
     counted = ends[1:] if len(frames) > 1 else ends
-    pixels = rearrange(frames, "k c h w -> k h w c")
-    played = Played(pixels.numpy(), torch.stack(tokens).int().numpy())
+    played = Played(np.stack(frames), torch.stack(tokens).int().numpy())
     return played, batch * (len(counted) - 1) / (counted[-1] - counted[0])
 
 

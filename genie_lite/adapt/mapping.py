@@ -25,13 +25,13 @@ import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float, Int
 from pydantic import Field
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from genie_lite.adapt.supervised import ActionSpace
+from genie_lite.artifact import write_weights
 from genie_lite.config import Config
 from genie_lite.errors import UserError
-from genie_lite.files import sha256_of, write_bytes, write_json
+from genie_lite.files import write_json
 from genie_lite.latents.table import Latents
 
 MappingKind = Literal["dictionary", "mlp", "ridge"]
@@ -306,8 +306,7 @@ def save_mapping(
     folder: Path, mapping: Mapping, actions: ActionSpace, num_codes: int, config: MappingConfig
 ) -> None:
     """Write `mapping.safetensors` (normalisers included) and `mapping.json`, which says how to read it."""
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in mapping.state_dict().items()}
-    write_bytes(folder / "mapping.safetensors", save(weights))
+    sha256 = write_weights(folder / "mapping.safetensors", mapping)
     kind = next(name for name, cls in CLASSES.items() if isinstance(mapping, cls))
     card = {
         "format": 1,
@@ -316,7 +315,7 @@ def save_mapping(
         "num_codes": num_codes,
         "context_width": 0 if isinstance(mapping, DictionaryMapping) else len(mapping.mean),
         "config": config.model_dump(),
-        "sha256": sha256_of(folder / "mapping.safetensors"),
+        "sha256": sha256,
     }
     write_json(folder / "mapping.json", card)
 

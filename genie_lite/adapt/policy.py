@@ -20,17 +20,17 @@ import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from pydantic import Field, model_validator
-from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from genie_lite.adapt.footage import Footage
 from genie_lite.adapt.setting import Setting
 from genie_lite.adapt.supervised import ActionReader, ActionSpace, Examples, FitConfig, fit
+from genie_lite.artifact import read_weights, write_weights
 from genie_lite.card import read_card
 from genie_lite.config import parse
 from genie_lite.data.loading.loader import to_frames
 from genie_lite.errors import UserError
-from genie_lite.files import sha256_of, write_bytes, write_json
+from genie_lite.files import write_json
 from genie_lite.nn.attention import Attention, check_heads
 from genie_lite.nn.patch import grid_of, patchify
 
@@ -175,16 +175,15 @@ def save_policy(folder: Path, policy: Policy, about: Mapping[str, Any]) -> None:
         policy: what to save.
         about: plain data to keep beside it, such as the hashes of what it was learnt from.
     """
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in policy.state_dict().items()}
-    write_bytes(folder / "policy.safetensors", save(weights))
+    sha256 = write_weights(folder / "policy.safetensors", policy)
     card = {
         "format": FORMAT,
         "actions": {"kind": policy.actions.kind, "names": list(policy.actions.names)},
         "frame_hw": list(policy.frame_hw),
         "context": policy.config.context,
-        "normaliser": {name: weights[name].tolist() for name in NORMALISER},
+        "normaliser": {name: getattr(policy, name).tolist() for name in NORMALISER},
         "config": policy.config.model_dump(),
-        "sha256": sha256_of(folder / "policy.safetensors"),
+        "sha256": sha256,
         "about": dict(about),
     }
     write_json(folder / "policy.json", card)
@@ -209,11 +208,10 @@ def load_policy(folder: Path) -> Policy:
         UserError: no finished policy, another format, or weights that do not match the card.
     """
     card, path = read_policy_card(folder), folder / "policy.safetensors"
-    if not path.is_file() or sha256_of(path) != card["sha256"]:
-        raise UserError(f"{path}: missing, or not the file that policy.json describes; copy the whole folder")
+    weights = read_weights(path, card["sha256"], "policy.json", "copy the whole folder")
     try:
         policy = _policy_of(card, str(folder / "policy.json"))
-        policy.load_state_dict(load_file(path), strict=True)
+        policy.load_state_dict(weights, strict=True)
     except UserError:
         raise
     except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:

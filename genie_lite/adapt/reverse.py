@@ -37,17 +37,17 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from pydantic import Field
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from genie_lite.adapt.continuous import previous
 from genie_lite.adapt.mapping import MappingConfig, MappingInput, MLPMapping, fit_mapping, folds
 from genie_lite.adapt.material import Material
 from genie_lite.adapt.supervised import ActionSpace, Kind
+from genie_lite.artifact import read_weights, write_weights
 from genie_lite.card import read_card
 from genie_lite.config import Config, parse
 from genie_lite.errors import UserError
-from genie_lite.files import sha256_of, write_bytes, write_json
+from genie_lite.files import write_json
 
 FORMAT = 1
 WEIGHTS_FILE, CARD_FILE = "reverse.safetensors", "reverse.json"
@@ -274,14 +274,13 @@ def fit_reverse(pairs: Pairs, config: MappingConfig, seed: int) -> FittedReverse
 
 def save_reverse(folder: Path, fitted: FittedReverse, parents: Mapping[str, str]) -> None:
     """Write `reverse.safetensors`, then `reverse.json`, which names what the map rests on."""
-    weights = {name: each.detach().cpu().contiguous() for name, each in fitted.reverse.state_dict().items()}
-    write_bytes(folder / WEIGHTS_FILE, save(weights))
+    sha256 = write_weights(folder / WEIGHTS_FILE, fitted.reverse)
     card = {
         "format": FORMAT,
         "spec": json.loads(fitted.reverse.spec.model_dump_json()),
         "score": asdict(fitted.score),
         "parents": dict(parents),
-        "sha256": sha256_of(folder / WEIGHTS_FILE),
+        "sha256": sha256,
     }
     write_json(folder / CARD_FILE, card)
 
@@ -301,15 +300,14 @@ def load_reverse(folder: Path) -> ActionToCode:
     Raises:
         UserError: there is none, another format, or weights that do not match the card.
     """
-    path, weights = folder / CARD_FILE, folder / WEIGHTS_FILE
+    path = folder / CARD_FILE
     if not path.is_file():
         raise UserError(f"{folder}: no map from actions to codes here ({CARD_FILE} is missing); run adapt")
     card = _card(folder)
-    if not weights.is_file() or sha256_of(weights) != card["sha256"]:
-        raise UserError(f"{weights}: missing, or not the file that {CARD_FILE} describes; delete {path}")
     reverse = build(parse(card["spec"], ReverseSpec, str(path)))
     try:
-        reverse.load_state_dict(load_file(weights), strict=True)
+        weights = read_weights(folder / WEIGHTS_FILE, card["sha256"], CARD_FILE, f"delete {path}")
+        reverse.load_state_dict(weights, strict=True)
     except (RuntimeError, SafetensorError) as error:
         raise UserError(f"{path}: does not describe the weights beside it; delete it") from error
     return reverse.eval()

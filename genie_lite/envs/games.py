@@ -1,6 +1,5 @@
 """The games there are: how each is opened, who plays it for a recording, and what plays it without eyes."""
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,7 +11,7 @@ from genie_lite.envs.toy import CELL_PX as TOY_CELL_PX
 from genie_lite.envs.toy import MOVES as TOY_MOVES
 from genie_lite.envs.toy import SIDE as TOY_SIDE
 from genie_lite.envs.toy import ToyEnv
-from genie_lite.errors import UserError
+from genie_lite.errors import UserError, suggestion
 
 # The engine's numbers of its key combinations.
 MAZE_ACTIONS = {"noop": 4, "left": 1, "right": 7, "up": 5, "down": 3}
@@ -84,7 +83,5 @@ def game_of(name: str) -> Game:
         UserError: there is none; names the nearest.
     """
     if name not in GAMES:
-        near = difflib.get_close_matches(name, GAMES, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"expected one of {', '.join(GAMES)}"
-        raise UserError(f"unknown game '{name}', {hint}")
+        raise UserError(f"unknown game '{name}', {suggestion(name, GAMES)}")
     return GAMES[name]

@@ -17,10 +17,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from genie_lite.data.loading.clip import to_pixels
 from genie_lite.data.loading.loader import Clip
 from genie_lite.errors import UserError
 from genie_lite.evals.drive import drive
-from genie_lite.evals.pictures import animation_webp, sheet_webp, strip_png, tile, to_uint8
+from genie_lite.evals.pictures import animation_webp, sheet_webp, strip_png, tile
 from genie_lite.files import read_json, write_bytes, write_json
 from genie_lite.models.lam import LatentActionModel
 from genie_lite.models.tokenizer import VideoTokenizer
@@ -180,13 +181,13 @@ def _films(
             else world.rollout(prompt, held, seed)
         )
         films.append(torch.cat([prompt[:, -1:], foretold], dim=1)[0])
-    return to_uint8(torch.stack(films))
+    return to_pixels(torch.stack(films))
 
 
 def _strip(tokenizer: VideoTokenizer, lam: LatentActionModel, frames: Tensor) -> dict[str, np.ndarray]:
     foretold = torch.cat([frames[:, :1], lam(frames).prediction], dim=1)  # the first frame has no past
     pictures = {"recorded": frames, "tokenizer": tokenizer(frames).reconstruction, "lam": foretold}
-    return {name: to_uint8(picture[0]) for name, picture in pictures.items()}
+    return {name: to_pixels(picture[0]) for name, picture in pictures.items()}
 
 
 def _example(
@@ -203,4 +204,4 @@ def _example(
         "inferred": torch.cat([start, world.rollout(prompt, inferred, seed)], dim=1),
         "random": torch.cat([start, world.rollout(prompt, other, seed)], dim=1),
     }
-    return {name: to_uint8(picture[0]) for name, picture in pictures.items()}
+    return {name: to_pixels(picture[0]) for name, picture in pictures.items()}

@@ -9,18 +9,10 @@ import io
 
 import numpy as np
 from einops import rearrange
-from jaxtyping import Float
 from PIL import Image
-from torch import Tensor
 
 GAP_PX = 2  # between neighbouring frames
 MIME = {".png": "image/png", ".webp": "image/webp"}
-
-
-def to_uint8(frames: Float[Tensor, "*rows c h w"]) -> np.ndarray:
-    """Frames in [0, 1] to uint8 `*rows h w c`, values outside clamped."""
-    scaled = (frames.detach().float().clamp(0, 1) * 255).round().cpu().numpy().astype(np.uint8)
-    return rearrange(scaled, "... c h w -> ... h w c")
 
 
 def strip_png(frames: np.ndarray) -> bytes:

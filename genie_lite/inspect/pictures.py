@@ -23,10 +23,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from genie_lite.data.loading.clip import Clip
+from genie_lite.data.loading.clip import Clip, to_pixels
 from genie_lite.errors import UserError
 from genie_lite.evals.drive import drive
-from genie_lite.evals.pictures import animation_webp, sheet_webp, strip_png, tile, to_uint8
+from genie_lite.evals.pictures import animation_webp, sheet_webp, strip_png, tile
 from genie_lite.files import write_bytes
 from genie_lite.models.lam import LatentActionModel
 
@@ -157,13 +157,13 @@ def _grid(
     films = torch.stack([_hold(lam, window.frames[:, :given], vectors, num_steps) for window in windows])
     change = rearrange(films - films.mean(dim=1, keepdim=True), "s n t c h w -> s n t h w c").mean(dim=-1)
     strongest = float(change.abs().amax())
-    pixels, colours = to_uint8(films), _coloured(change / max(strongest, LEAST_SCALE))
+    pixels, colours = to_pixels(films), _coloured(change / max(strongest, LEAST_SCALE))
     starts = [
         {
             "source": window.source,
             "frame_index": window.frame_index[given - 1] if window.frame_index else None,
             "still": _put(
-                files, f"start-{row}.png", strip_png(to_uint8(_shrink(window.frames[0, given - 1 : given])))
+                files, f"start-{row}.png", strip_png(to_pixels(_shrink(window.frames[0, given - 1 : given])))
             ),
             "cells": [
                 {
@@ -237,7 +237,7 @@ def _transfer(
         "codes": code.index[0, first:last].tolist(),
         "frames": num_steps + 1,
         "films": {
-            key: _put(files, f"{name}-{key}.webp", sheet_webp(to_uint8(_shrink(film[0])), QUALITY))
+            key: _put(files, f"{name}-{key}.webp", sheet_webp(to_pixels(_shrink(film[0])), QUALITY))
             for key, film in films.items()
         },
     }

@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Int, UInt8
 from numpy import ndarray
 
+from genie_lite.data.loading.clip import to_pixels
 from genie_lite.models.world import State, World
 
 ResultT = TypeVar("ResultT")
@@ -131,7 +132,7 @@ class Engine:
         states, codes = zip(*given, strict=True)
         joined = states[0] if len(states) == 1 else State.join(states)
         state, frames = self.world.step(joined, torch.tensor(codes, device=self.world.device))
-        pictures = to_pictures(frames)
+        pictures = to_pixels(frames)
         tokens = state.tokens[:, -1].cpu().numpy()
         alone = [stream_of(state, place) for place in range(len(state))]
         return [Drawn(*each) for each in zip(alone, pictures, tokens, strict=True)]
@@ -140,11 +141,6 @@ class Engine:
 def stream_of(state: State, place: int) -> State:
     """One stream, by a copy: a slice would keep the memory of all that were computed with it."""
     return state.of(torch.tensor([place]))
-
-
-def to_pictures(frames: torch.Tensor) -> UInt8[ndarray, "b h w c"]:
-    """Frames as they are shown and exported: bytes, rounded."""
-    return frames.mul(255).round().byte().permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
 
 def _prepared(job: _Job[Any]) -> tuple[State, int] | None:

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from jaxtyping import UInt8
 
 from genie_lite.artifact import read_artifact
 from genie_lite.controls import Controls, action_controls, code_controls
+from genie_lite.device import usual_device
 from genie_lite.errors import UserError
 from genie_lite.evaluation import load_world
 from genie_lite.folder import frames_of, recipe_of
@@ -99,7 +99,7 @@ def open_offer(
         UserError: no finished run here, or something in it is damaged.
     """
     recipe = recipe_of(run)
-    world = load_world(recipe, device or _device(), sampling, compiled=compiled)
+    world = load_world(recipe, device or usual_device(), sampling, compiled=compiled)
     sha256 = {stage: read_artifact(run / stage, stage).sha256 for stage in ("lam", "dynamics")}
     config = frames_of(recipe)
     codes = code_controls(world)
@@ -143,7 +143,3 @@ def _twins(
         return None, reason
     frame_hw, resize = world.tokenizer.config.frame_hw, recipe.data.ingest.resize
     return Twins(game, controls.names, frame_hw, resize), None
-
-
-def _device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"

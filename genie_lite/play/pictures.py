@@ -10,8 +10,8 @@ from jaxtyping import Int, UInt8
 from numpy import ndarray
 from torch import Tensor
 
+from genie_lite.data.loading.clip import to_pixels
 from genie_lite.models.world import State, World
-from genie_lite.play.batcher import to_pictures
 from genie_lite.play.tree import Moment, Tree
 
 
@@ -61,7 +61,7 @@ class Kept:
             _, ring = tokenizer.decode_next(self._vectors(each, group), ring)
         for each in self._tokens(tree, moment, first):
             frames, ring = tokenizer.decode_next(self._vectors(each, group), ring)
-            yield to_pictures(frames[:1].float().clamp(0, 1))[0]
+            yield to_pixels(frames[0])
 
     def _before(self, tree: Tree, moment: Moment, num: int) -> Tensor:
         """Tokens of the last frames up to a moment, those of the start among them."""

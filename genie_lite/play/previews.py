@@ -18,9 +18,9 @@ from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor
 
-from genie_lite.data.loading.clip import to_frames
+from genie_lite.data.loading.clip import to_frames, to_pixels
 from genie_lite.errors import UserError
-from genie_lite.evals.pictures import animation_webp, to_uint8
+from genie_lite.evals.pictures import animation_webp
 from genie_lite.models.world import World
 from genie_lite.play.shelf import Shelf
 from genie_lite.play.starts import Starts, evenly
@@ -113,7 +113,7 @@ class Previews:
         own = self._held([code])[:, 0] if place is None else rivals[:, place]
         others = [each for each in range(len(self._compared)) if each != place]
         liveliest = max(range(len(own)), key=lambda start: difference(own[start], rivals[start, others]))
-        film = to_uint8(own[liveliest])
+        film = to_pixels(own[liveliest])
         return animation_webp(film, self._rate_hz, zoom=max(1, round(LEAST_PX / min(film.shape[1:3]))))
 
     def _prompts(self) -> Float[Tensor, "s t c h w"]:

@@ -148,10 +148,6 @@ class Session:
                 self._ghost = await self._new_ghost()
             return await self._shown(await self._picture(self.cursor), since_s)
 
-    def ride(self, branch: int) -> Ride:
-        """What leads along a whole branch. Raises UserError: no such branch."""
-        return self.ride_to(self.end(branch))
-
     def ride_to(self, moment: Moment) -> Ride:
         """What leads to a moment that there is."""
         return Ride(self.begun.prompt, self.tree.codes(moment), self.begun.seed)

@@ -10,12 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
 
-import av
 import numpy as np
 from jaxtyping import UInt8
 
 from genie_lite.controls import Controls
-from genie_lite.data.video.picture import Picture, Resize, SquareFitter
+from genie_lite.data.video.picture import Resize, fit_pixels
 from genie_lite.envs.games import game_of
 from genie_lite.envs.procgen import MAX_LEVEL
 from genie_lite.envs.protocol import Env
@@ -150,10 +149,9 @@ class Twins:
             return Twin(env, level, self._fit, held)
 
     def _fit(self, frame: np.ndarray) -> np.ndarray:
-        if frame.shape[:2] == self._frame_hw:
-            return frame.copy()  # an engine may use its memory again
-        image = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-        return SquareFitter(self._frame_hw[0], self._resize)(Picture(image, 0, 0.0, 1.0))
+        return fit_pixels(frame[None], self._frame_hw[0], self._resize)[
+            0
+        ].copy()  # an engine may use its memory again
 
 
 def why_no_twin(game: str, rate_hz: float, controls: Controls) -> str | None:

@@ -1,6 +1,5 @@
 """What an environment plays in: the world of a run, what one can do in it, where it begins, what is rewarded."""
 
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ from numpy import ndarray
 from genie_lite.config import parse
 from genie_lite.controls import Controls, action_controls, code_controls
 from genie_lite.data.cutting.segment import IngestConfig
-from genie_lite.errors import UserError
+from genie_lite.errors import UserError, suggestion
 from genie_lite.evaluation import load_world
 from genie_lite.folder import frames_of, recipe_of
 from genie_lite.models.sampling import SamplingConfig
@@ -128,9 +127,7 @@ def _check_names(settings: Iterable[str]) -> None:
     known = (*DreamSettings.__annotations__, *OTHERS)
     for name in settings:
         if name not in DreamSettings.__annotations__:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}"
-            raise UserError(f"settings: found {name!r}; {hint}")
+            raise UserError(f"settings: found {name!r}; {suggestion(name, known)}")
 
 
 def _controls(run: Path, world: World, actions: str) -> Controls:

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from numpy import ndarray
 
 from genie_lite.data.labels import Labels
+from genie_lite.data.loading.clip import to_pixels
 from genie_lite.data.loading.loader import to_frames
 from genie_lite.data.shards.shards import Sample, ShardSet
 from genie_lite.errors import UserError
@@ -129,5 +130,4 @@ def _beyond(shown: Int[ndarray, " t"], frame_index: Int[ndarray, " rows"]) -> in
 def _as_shown(shot: Sample, tokenizer: VideoTokenizer) -> UInt8[ndarray, "t h w c"]:
     device = next(tokenizer.parameters()).device
     tokens = tokenizer.encode(to_frames(shot.frames())[None].to(device)).index
-    shown = tokenizer.decode_tokens(tokens)[0].mul(255).round().byte()
-    return shown.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    return to_pixels(tokenizer.decode_tokens(tokens)[0])

@@ -23,14 +23,14 @@ from einops import rearrange, reduce
 from jaxtyping import Float, UInt8
 from numpy import ndarray
 from pydantic import Field
-from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from genie_lite.artifact import read_weights, write_weights
 from genie_lite.card import read_card
 from genie_lite.config import Config, parse
 from genie_lite.data.loading.loader import to_frames
 from genie_lite.errors import UserError
-from genie_lite.files import sha256_of, write_bytes, write_json
+from genie_lite.files import write_json
 from genie_lite.rl.scorer import Verdict, in_groups
 
 FORMAT = 1
@@ -132,13 +132,12 @@ def save_reward(folder: Path, head: RewardHead, about: Mapping[str, Any]) -> Non
         head: what to save.
         about: plain data to keep beside it: held-out scores, and hashes of what it was learnt from.
     """
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in head.state_dict().items()}
-    write_bytes(folder / WEIGHTS, save(weights))
+    sha256 = write_weights(folder / WEIGHTS, head)
     card = {
         "format": FORMAT,
         "frame_hw": list(head.frame_hw),
         "config": head.config.model_dump(),
-        "sha256": sha256_of(folder / WEIGHTS),
+        "sha256": sha256,
         "about": dict(about),
     }
     write_json(folder / CARD, card)
@@ -162,12 +161,11 @@ def load_reward(folder: Path) -> RewardHead:
         UserError: none here, another format, or weights that do not match the card.
     """
     card, path = read_reward_card(folder), folder / WEIGHTS
-    if not path.is_file() or sha256_of(path) != card["sha256"]:
-        raise UserError(f"{path}: missing, or not the file that {CARD} describes; copy the whole folder")
+    weights = read_weights(path, card["sha256"], CARD, "copy the whole folder")
     try:
         height, width = card["frame_hw"]
         head = RewardHead(parse(card["config"], RewardConfig, str(folder / CARD)), (height, width))
-        head.load_state_dict(load_file(path), strict=True)
+        head.load_state_dict(weights, strict=True)
     except UserError:
         raise
     except (TypeError, ValueError, RuntimeError) as error:

@@ -15,14 +15,13 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-import av
 import numpy as np
 from jaxtyping import UInt8
 from numpy import ndarray
 
 from genie_lite.data.cutting.segment import IngestConfig
 from genie_lite.data.shards.shards import Sample
-from genie_lite.data.video.picture import Picture, SquareFitter
+from genie_lite.data.video.picture import fit_pixels
 from genie_lite.envs.games import game_of
 from genie_lite.envs.protocol import Env
 from genie_lite.errors import UserError
@@ -145,7 +144,7 @@ class Levels:
         self._levels = _levels(recipe, given)
         self._open = partial(game_of(recipe.record.game).open, 1)
         self._env: Env | None = None
-        self._fitted = partial(_fitted, config=config)
+        self._fitted = partial(fit_pixels, size_px=config.size_px, resize=config.resize)
 
     def __len__(self) -> int:
         return len(self._levels)
@@ -226,13 +225,4 @@ def picture_of(given: object, config: IngestConfig, name: str, num: int = 1) -> 
             f"{name}: found frames {list(given.shape)} of {given.dtype}, expected uint8 [height, width, 3] or "
             "[frames, height, width, 3]"
         )
-    return Start(_fitted(frames, config), "array")
-
-
-def _fitted(frames: UInt8[ndarray, "t y x c"], config: IngestConfig) -> UInt8[ndarray, "t h w c"]:
-    """Frames of any size as the run's; those that have it already stay as they are, bit for bit."""
-    if frames.shape[1:3] == (config.size_px, config.size_px):
-        return np.ascontiguousarray(frames)
-    fitter = SquareFitter(config.size_px, config.resize)
-    pictures = [av.VideoFrame.from_ndarray(np.ascontiguousarray(each), format="rgb24") for each in frames]
-    return np.stack([fitter(Picture(each, 0, 0.0, 1.0)) for each in pictures])
+    return Start(fit_pixels(frames, config.size_px, config.resize), "array")

@@ -10,12 +10,12 @@ from numbers import Integral
 
 import numpy as np
 import torch
-from einops import rearrange
 from gymnasium.error import ResetNeeded
 from jaxtyping import Bool, Float, Int, UInt8
 from numpy import ndarray
 from torch import Tensor
 
+from genie_lite.data.loading.clip import to_pixels
 from genie_lite.data.loading.loader import to_frames
 from genie_lite.errors import UserError
 from genie_lite.models.world import NO_CODE, State
@@ -117,7 +117,7 @@ class Streams:
         code = self._codes(which, action)
         state, shown = self._dream.world.step(self._of(which), code.to(self._dream.world.device))
         self._put(which, state)
-        before, after = self.frames[which], _pixels(shown)
+        before, after = self.frames[which], to_pixels(shown)
         reward, ended = self._dream.scorer(before, after)
         self.frames[which], self.code[which] = after, code.numpy()
         self.age[which] += 1
@@ -224,7 +224,3 @@ class Streams:
             self._state = whole
         else:
             self._state = whole.of(torch.tensor(np.argsort(order), device=self._dream.world.device))
-
-
-def _pixels(frames: Float[Tensor, "b c h w"]) -> UInt8[ndarray, "b h w c"]:
-    return rearrange(frames.mul(255).round().byte().cpu(), "b c h w -> b h w c").numpy()

@@ -16,12 +16,13 @@ import torch
 from PIL import Image, ImageSequence
 
 from genie_lite.artifact import write_artifact
+from genie_lite.data.loading.clip import to_pixels
 from genie_lite.data.loading.loader import Clip
 from genie_lite.errors import UserError
 from genie_lite.evals.charts import Line, line_chart, thin, ticks
 from genie_lite.evals.codes import agreement
 from genie_lite.evals.gallery import paint, read_gallery, write_gallery
-from genie_lite.evals.pictures import animation_webp, data_uri, sheet_webp, strip_png, tile, to_uint8
+from genie_lite.evals.pictures import animation_webp, data_uri, sheet_webp, strip_png, tile
 from genie_lite.evals.report import read_curves, write_report
 from genie_lite.evals.tree import to_tree
 from genie_lite.evals.verdict import judge
@@ -419,7 +420,7 @@ def test_films_of_all_codes_begin_with_the_same_frame_of_a_moving_clip(
     assert list(gallery.films) == [0, 1, 2, 3]
     starts = {film[0].tobytes() for film in gallery.films.values()}
     assert len(starts) == 1
-    assert starts < {to_uint8(clips[0].frames[row, 0]).tobytes() for row in (0, 2)}
+    assert starts < {to_pixels(clips[0].frames[row, 0]).tobytes() for row in (0, 2)}
     assert all(film.shape == (5, 16, 16, 3) for film in gallery.films.values())
     assert len(gallery.examples) == 3
     assert np.array_equal(gallery.examples[0]["recorded"][0], gallery.examples[0]["inferred"][0])
@@ -431,7 +432,7 @@ def test_each_code_meets_the_same_noise(world: World, clips: list[Clip]) -> None
     start = torch.from_numpy(gallery.films[2][:1]).permute(0, 3, 1, 2)[None] / 255
     alone = world.rollout(start, torch.full((1, 3), 2), seed=4)
     # The start went through uint8, so tokens near a border may differ; the first frame does not.
-    assert np.abs(to_uint8(alone[0, 0]).astype(int) - gallery.films[2][1]).max() <= 1
+    assert np.abs(to_pixels(alone[0, 0]).astype(int) - gallery.films[2][1]).max() <= 1
 
 
 def test_without_a_world_films_come_from_the_latent_action_model(world: World, clips: list[Clip]) -> None:
@@ -439,11 +440,11 @@ def test_without_a_world_films_come_from_the_latent_action_model(world: World, c
     assert gallery.foretold_by == "lam"
     assert gallery.examples == []
     start = clips[0].frames[
-        [row for row in (0, 2) if np.array_equal(to_uint8(clips[0].frames[row, 1]), gallery.films[0][0])]
+        [row for row in (0, 2) if np.array_equal(to_pixels(clips[0].frames[row, 1]), gallery.films[0][0])]
     ]
     vectors = torch.cat([world.lam.encode(start[:, :2]).vector, world.lam.code_vectors()[None, 3:4]], dim=1)
     foretold = world.lam.decode(start[:, :2], vectors)[:, -1]
-    assert np.array_equal(to_uint8(foretold)[0], gallery.films[3][1])
+    assert np.array_equal(to_pixels(foretold)[0], gallery.films[3][1])
 
 
 def test_every_picture_that_is_listed_is_there(run: Path) -> None:

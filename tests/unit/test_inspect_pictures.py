@@ -11,11 +11,10 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
-from genie_lite.data.loading.clip import Clip
+from genie_lite.data.loading.clip import Clip, to_pixels
 from genie_lite.data.loading.loader import validation_clips
 from genie_lite.errors import UserError
 from genie_lite.evals.drive import drive
-from genie_lite.evals.pictures import to_uint8
 from genie_lite.inspect.pictures import MOST_CODES, MOST_PX, Pictures, paint
 from genie_lite.models.lam import LAMConfig, LatentActionModel
 from genie_lite.nn.quantize import FSQConfig
@@ -77,8 +76,8 @@ def test_a_film_begins_at_its_start_and_ends_where_the_decoder_leads(
     held = lam.code_vectors()[2].expand(1, 5, -1)
     with torch.inference_mode():
         foretold = drive(lam, window.frames[:, :given], held)
-    assert np.array_equal(film[0], to_uint8(window.frames[0, given - 1]))
-    assert np.array_equal(film[1:], to_uint8(foretold[0]))
+    assert np.array_equal(film[0], to_pixels(window.frames[0, given - 1]))
+    assert np.array_equal(film[1:], to_pixels(foretold[0]))
 
 
 def test_what_all_codes_do_alike_is_no_difference(lam: LatentActionModel) -> None:
@@ -147,7 +146,7 @@ def test_a_transfer_plays_the_codes_of_one_clip_from_the_start_of_another(
             ("b", b.frames[:, given:]),
         ):
             film = decode(painted, transfer["films"][key], num)
-            assert np.array_equal(film[1:], to_uint8(frames[0, : num - 1])), key
+            assert np.array_equal(film[1:], to_pixels(frames[0, : num - 1])), key
         assert transfer["codes"] == code.index[0, steps].tolist()
 
 

@@ -16,7 +16,18 @@ import genie_lite
 
 PACKAGE = Path(genie_lite.__file__).parent
 LAYERS = {
-    0: {"__init__", "types", "config", "errors", "files", "card", "progress", "threads", "torchvision_shim"},
+    0: {
+        "__init__",
+        "types",
+        "config",
+        "errors",
+        "files",
+        "card",
+        "progress",
+        "threads",
+        "device",
+        "torchvision_shim",
+    },
     1: {"nn", "losses", "metrics", "artifact", "data"},
     2: {"models"},
     3: {"latents"},

@@ -58,7 +58,7 @@ def test_a_game_shows_what_its_ride_shows(tmp_path: Path, start: int, micro_batc
     async def scene(offer: Offer, engine: Engine) -> None:
         game = await game_of(offer, engine, start=start)
         shown = await ridden(game, CODES)
-        ride = game.ride(0)
+        ride = game.ride_to(game.end(0))
         assert ride.codes.tolist() == CODES
         played, _ = play(offer.world, ride)
         assert np.array_equal(shown, played.frames)
@@ -108,7 +108,7 @@ def test_going_back_is_exact(tmp_path: Path) -> None:
         other = await ridden(game, [2, 2])
         assert not np.array_equal(other, shown[2:4])
         assert [each["parent"] for each in game.tree.describe()] == [None, 0, 0]
-        played, _ = play(offer.world, game.ride(2))
+        played, _ = play(offer.world, game.ride_to(game.end(2)))
         assert np.array_equal(played.frames, [*shown[:2], *other])
 
     perform(playing.offer(tmp_path), scene)
@@ -132,7 +132,9 @@ def test_where_the_world_stands_is_foreseen_while_the_player_looks(
         await game.seek(Moment(0, 1))
         state = game._stands
         assert state is not None
-        assert np.array_equal(await ridden(game, CODES[1:]), play(offer.world, game.ride(0))[0].frames[1:])
+        assert np.array_equal(
+            await ridden(game, CODES[1:]), play(offer.world, game.ride_to(game.end(0)))[0].frames[1:]
+        )
 
     perform(playing.offer(tmp_path), scene)
 
@@ -448,7 +450,7 @@ def test_an_export_is_of_one_moment_while_acts_go_on(tmp_path: Path, monkeypatch
     async def scene(offer: Offer, engine: Engine) -> None:
         game = await game_of(offer, engine)
         shown = await ridden(game, CODES[:4])
-        played, _ = play(offer.world, game.ride(0))
+        played, _ = play(offer.world, game.ride_to(game.end(0)))
         made: list[tuple[Ride, Proof]] = []
         find = game.end
 
@@ -510,7 +512,7 @@ def test_whoever_stops_waiting_leaves_the_game_as_it_was(tmp_path: Path) -> None
         with pytest.raises(asyncio.CancelledError):
             await acting
         shown = await ridden(game, CODES)
-        assert np.array_equal(shown, play(offer.world, game.ride(0))[0].frames)
+        assert np.array_equal(shown, play(offer.world, game.ride_to(game.end(0)))[0].frames)
 
     perform(playing.offer(tmp_path), scene)
 

@@ -57,8 +57,14 @@ class TokenClip:
 
 
 def to_frames(pixels: UInt8[np.ndarray, "*batch h w c"]) -> Float[Tensor, "*batch c h w"]:
-    """uint8 as on disk to float in [0, 1] as in the models: the only place where frames change their type."""
+    """uint8 as on disk to float in [0, 1] as in the models; frames change their type here and in `to_pixels` alone."""
     return rearrange(torch.from_numpy(pixels), "... h w c -> ... c h w").contiguous().float().div_(255)
+
+
+def to_pixels(frames: Float[Tensor, "*batch c h w"]) -> UInt8[np.ndarray, "*batch h w c"]:
+    """Frames in [0, 1] to uint8, as they are shown and written: rounded, values outside clamped."""
+    pixels = frames.detach().float().clamp(0, 1).mul(255).round().byte()
+    return rearrange(pixels, "... c h w -> ... h w c").contiguous().cpu().numpy()
 
 
 @dataclass(frozen=True)

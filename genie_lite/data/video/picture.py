@@ -227,3 +227,14 @@ def _crop(bars: Bars, height: int, width: int) -> Filter:
     """FFmpeg's crop moves pointers and copies nothing."""
     kept_h, kept_w = height - bars.top - bars.bottom, width - bars.left - bars.right
     return Filter("crop", f"{kept_w}:{kept_h}:{bars.left}:{bars.top}:exact=1")
+
+
+def fit_pixels(
+    frames: UInt8[np.ndarray, "t y x c"], size_px: int, resize: Resize
+) -> UInt8[np.ndarray, "t h w c"]:
+    """RGB frames of any size as squares; those that have the size already stay as they are, bit for bit."""
+    if frames.shape[1:3] == (size_px, size_px):
+        return np.ascontiguousarray(frames)
+    fitter = SquareFitter(size_px, resize)
+    pictures = [av.VideoFrame.from_ndarray(np.ascontiguousarray(each), format="rgb24") for each in frames]
+    return np.stack([fitter(Picture(each, 0, 0.0, 1.0)) for each in pictures])
