@@ -30,7 +30,7 @@ demo: setup ## record a game, train everything, write the report (about 17 minut
 	$(BIN)/genie-lite run recipes/maze/demo.yaml
 
 test: setup browser ## all tests (9 minutes on 2 CPU cores)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 2
 
 browser: # for the tests of the page: any Chromium will do, named by CHROMIUM if it is called otherwise
 	@command -v "$${CHROMIUM:-chromium}" >/dev/null \

@@ -2,10 +2,13 @@
 
     python -m tests.fork_server MODULE...        what is imported before the first command
 
-A line on stdin is one command: {"processes": [{"argv", "folder", "environment"}, ...], "out", "err"}; one on stdout
-is its exit code. A command's processes run side by side; when one fails the others are ended with it.
+A line on stdin is one command: {"processes": [{"argv", "folder", "environment"}, ...], "out", "err", "limit_s"}; one on
+stdout is its exit code. A command's processes run side by side; when one fails the others are ended with it. When they
+take longer than the limit all are ended, and write down where they were.
 """
 
+import contextlib
+import faulthandler
 import gc
 import importlib
 import json
@@ -31,23 +34,34 @@ def become(process: Mapping[str, Any], out: str, err: str) -> None:
         opened = os.open(path, flags)
         os.dup2(opened, number)
         os.close(opened)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    faulthandler.enable(2)
     for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:
         del sys.modules[name]
     sys.argv = list(process["argv"])
     sys.path[0] = str(Path(sys.argv[0]).parent) if sys.argv[0].endswith(".py") else process["folder"]
 
 
-def wait(children: set[int]) -> int:
+def wait(children: set[int], limit_s: int) -> int:
     """The exit code of a command: 0 when all its processes did well, else that of the first that did not."""
     code = 0
+    signal.signal(signal.SIGALRM, lambda *_: end(children, signal.SIGABRT))
+    signal.alarm(limit_s)
     while children:
         child, status = os.wait()
         children.discard(child)
         if status and not code:
             code = os.waitstatus_to_exitcode(status)
-            for each in children:
-                os.kill(each, signal.SIGKILL)
+            end(children, signal.SIGKILL)
+    signal.alarm(0)
     return code
+
+
+def end(children: set[int], how: signal.Signals) -> None:
+    """End the processes that are left; SIGABRT lets each write down where it was."""
+    for each in children:
+        with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
+            os.kill(each, how)
 
 
 def run() -> None:
@@ -73,7 +87,7 @@ def serve() -> bool:
                 become(process, asked["out"], asked["err"])
                 return True
             children.add(child)
-        print(wait(children), flush=True)  # noqa: T201
+        print(wait(children, asked["limit_s"]), flush=True)  # noqa: T201
     return False
 
 

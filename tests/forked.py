@@ -28,6 +28,7 @@ LIBRARIES = (
     "rich.console",
     "typer",
 )
+LIMIT_S = 300  # no command takes a fifth of it on a busy machine
 TRAINER = (*LIBRARIES, "genie_lite.train.framework")
 
 
@@ -36,11 +37,13 @@ def run_forked(
     folder: Path,
     libraries: tuple[str, ...] = LIBRARIES,
     environments: Sequence[Mapping[str, str]] | None = None,
+    limit_s: int = LIMIT_S,
 ) -> subprocess.CompletedProcess[str]:
     """Run `python -c argv[1]` if argv[0] says so, `python argv[0]` if that is a file, else `python -m argv[0]`.
 
     One process for each of `environments`, side by side; this process's own if none is given. What they say on
-    stdout and stderr lies together, and the exit code is negative for a signal.
+    stdout and stderr lies together, and the exit code is negative for a signal: SIGABRT after `limit_s`, with where
+    each process was on stderr.
     """
     with tempfile.TemporaryDirectory() as place:
         out, err = Path(place) / "out", Path(place) / "err"
@@ -51,7 +54,7 @@ def run_forked(
             for environment in environments or [os.environ]
         ]
         server = _server(libraries)
-        asked = {"processes": processes, "out": str(out), "err": str(err)}
+        asked = {"processes": processes, "out": str(out), "err": str(err), "limit_s": limit_s}
         _pipe(server.stdin).write(json.dumps(asked) + "\n")
         _pipe(server.stdin).flush()
         answer = _pipe(server.stdout).readline()

@@ -36,3 +36,10 @@ def test_of_two_processes_the_one_that_fails_ends_the_other(tmp_path: Path) -> N
         "time.sleep(600)"
     )
     assert run_forked(["-c", script], tmp_path, environments=of_two()).returncode == -signal.SIGTERM
+
+
+def test_what_takes_too_long_is_ended_and_says_where_it_was(tmp_path: Path) -> None:
+    done = run_forked(["-c", "import time; time.sleep(600)"], tmp_path, limit_s=1)
+    assert done.returncode == -signal.SIGABRT
+    assert 'File "<string>", line 1' in done.stderr
+    assert run_forked(["-c", "print('next')"], tmp_path).stdout == "next\n"
