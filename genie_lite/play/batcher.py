@@ -3,9 +3,10 @@
     step   whoever waits for a frame is taken along, as many as the world computes together
     do     anything else that needs the world, by itself: a past frame, a new game
 
-Who comes first is served first, and a player waits for one answer at a time, so nobody can keep the others
-waiting. A world computes streams in groups of one size, whoever they belong to: what a player sees is the same
-alone and in company.
+What has waited longest is next; other steps may be taken along with a step. A game asks for one thing at a time, and
+for what it is likely to want next only while it wants nothing else; all downloads together ask for a few frames at a
+time. So whoever asks waits, at worst, for one thing of everybody else's. A world computes streams in groups of one
+size, whoever they belong to: what a player sees is the same alone and in company.
 """
 
 import threading

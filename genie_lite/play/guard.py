@@ -30,7 +30,7 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class Guard:
-    """Middleware: refuses foreign hosts and origins, adds the headers."""
+    """Stands around a whole app: refuses foreign hosts and origins, adds the headers to every answer."""
 
     def __init__(self, app: ASGIApp, hosts: Collection[str] = ()) -> None:
         """Guard an app.

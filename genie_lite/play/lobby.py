@@ -13,7 +13,7 @@ from genie_lite.play.offer import Offer
 from genie_lite.play.session import Beginning, Session, begin
 
 LOG = logging.getLogger(__name__)
-CLOSING_S = 10.0  # that putting a game away may take, before the next one's turn
+CLOSING_S = 10.0  # that anybody waits for a game to be put away; it goes on without them
 TOKEN_BYTES = 24  # 192 bits: nobody guesses another player's
 
 
@@ -40,6 +40,7 @@ class Lobby:
         self._seen_s: dict[str, float] = {}
         self._left_s: dict[str, float] = {}  # of those whose player is gone, the longest gone first
         self._beginning = 0
+        self._closing: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
         """Number of games, those that are just being begun among them."""
@@ -50,28 +51,30 @@ class Lobby:
 
         Args:
             prepare: makes what it begins from; called when there is room.
-            instead_of: a game that is given up as soon as this one has begun.
+            instead_of: a game that is given up as soon as this one has begun, and is there.
 
         Raises:
             Busy: there is no room for another one.
             UserError: `prepare` complains.
         """
-        own = int(instead_of is not None and instead_of.token in self._games)
-        await self._make_room(own)
-        if len(self) - own >= self._config.sessions:
+        own = int(instead_of is not None and self.holds(instead_of))
+        gone = self._gone_longest() if len(self) - own >= self._config.sessions else None
+        if len(self) - own - (gone is not None) >= self._config.sessions:
             raise Busy(
                 f"{len(self)} games are being played here, as many as there may be; try again in a while"
             )
         self._beginning += 1
         try:
+            if gone is not None:
+                await self.give_up(gone)
             token = secrets.token_urlsafe(TOKEN_BYTES)
             game = await begin(token, self._offer, self._engine, await prepare(), self._config)
+            self._games[token] = game
         finally:
             self._beginning -= 1
-        if instead_of is not None:
-            await self.give_up(instead_of)
-        self._games[token] = game
         self.join(game)
+        if instead_of is not None:
+            await self._replace(instead_of, game)
         return game
 
     def find(self, token: str) -> Session:
@@ -107,35 +110,50 @@ class Lobby:
             self._seen_s[game.token] = self._clock()
 
     async def give_up(self, game: Session) -> None:
-        """Forget a game and free what it holds."""
+        """Forget a game and free what it holds. Nobody waits long for that, and whatever fails in it is logged."""
         if self.holds(game):
-            del self._games[game.token], self._seen_s[game.token]
-            self._left_s.pop(game.token, None)
-            await game.close()
+            closing = self._put_away(game)
+            _, late = await asyncio.wait({closing}, timeout=CLOSING_S)
+            if late:
+                LOG.warning("a game is still being put away after %g s; it goes on", CLOSING_S)
 
     async def give_up_idle(self) -> list[Session]:
         """Forget the games in which nothing happened for too long; returns them."""
         since_s = self._clock() - self._config.idle_s
         idle = [self._games[token] for token, seen_s in self._seen_s.items() if seen_s < since_s]
-        for game in idle:
-            try:
-                async with asyncio.timeout(CLOSING_S):
-                    await self.give_up(game)
-            except Exception:  # the others are to be freed all the same
-                LOG.exception("a game that was given up could not be put away")
+        await asyncio.gather(*(self.give_up(game) for game in idle))
         return idle
-
-    async def _make_room(self, own: int) -> None:
-        """Where there is none, the game whose player has been gone longest is given up, if that is long enough.
-
-        own: how many places the newcomer frees.
-        """
-        if len(self) - own >= self._config.sessions and self._left_s:
-            token, left_s = next(iter(self._left_s.items()))
-            if self._clock() - left_s > self._config.gone_s:
-                await self.give_up(self._games[token])
 
     async def close(self) -> None:
         """Forget all games."""
-        for game in list(self._games.values()):
-            await self.give_up(game)
+        await asyncio.gather(*(self.give_up(game) for game in list(self._games.values())))
+
+    async def _replace(self, old: Session, new: Session) -> None:
+        """Give up the old game; if nobody waits for that any more, nobody has been told of the new one either."""
+        try:
+            await self.give_up(old)
+        except asyncio.CancelledError:
+            if self.holds(new):
+                self._put_away(new)
+            raise
+
+    def _put_away(self, game: Session) -> asyncio.Task[None]:
+        """Forget a game; what it holds is freed, whether anybody waits for that or not."""
+        del self._games[game.token], self._seen_s[game.token]
+        self._left_s.pop(game.token, None)
+        closing = asyncio.create_task(game.close())
+        self._closing.add(closing)
+        closing.add_done_callback(self._see_closed)
+        return closing
+
+    def _see_closed(self, closing: asyncio.Task[None]) -> None:
+        self._closing.discard(closing)
+        if not closing.cancelled() and (error := closing.exception()) is not None:
+            LOG.error("a game that was given up could not be put away", exc_info=error)
+
+    def _gone_longest(self) -> Session | None:
+        """The game whose player has been gone longest, if that is long enough to make room for another."""
+        if not self._left_s:
+            return None
+        token, left_s = next(iter(self._left_s.items()))
+        return self._games[token] if self._clock() - left_s > self._config.gone_s else None

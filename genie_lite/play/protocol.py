@@ -10,14 +10,22 @@ Over HTTP
     GET  /api/health
 Errors are {"error": "one line"}.
 
-Over the socket /ws, from the page: JSON text, one message each, see the classes below. One message is answered after
-the other; a page has at most two acts unanswered, so nothing piles up. Pings are answered at once.
+Over the socket /ws, from the page: JSON text, one message each, see the classes below. They are answered one after the
+other, in their order, but for four things:
+    a ping is answered as it is read, whatever waits
+    a seek takes the place of a seek right before it that still waits, and that one is never answered
+    a message that finds 16 others waiting is refused
+    while the actions of an `open` are played, looks and names are answered between two frames; any other message that
+    waits ends the playing, and is answered next
+A page keeps no more than two acts and two looks unanswered, which is far from that. Whoever reads nothing for 10 s is
+taken for gone; the game stays, to be resumed.
 
 To the page, text:
     {"type": "session", "token", "resumed"}                        first answer to open and resume
-    {"type": "tree", "branches": [...], "cursor", "seed", "start"} after these, and when a branch began
-    {"type": "names", "names": {"0": "left"}}
-    {"type": "twin", "on"}                                         when it was turned on or off, or has ended
+    {"type": "tree", "branches": [...], "cursor", "seed", "start"} after these
+    {"type": "branch", "id", "parent", "at"}                       before the first frame of a new branch
+    {"type": "names", "names": {"0": "left"}}                      after open and resume, and when one has changed
+    {"type": "twin", "on"}                                         when it was turned on or off, or has ended; on resume
     {"type": "refused", "reason", "seq", "of"}                     of: the type of the message, null if unknown
     {"type": "busy", "reason"}                                     then closed with 1013
     {"type": "pong", "seq"}
@@ -29,8 +37,8 @@ Frames are numbered by the codes that led to them: frame 0 is the last of those 
 `frames`; row i of its codes led to its frame at + 1 + i.
 
 Closed with 1008 after too many messages that are none, 1009 after one that is too long, 1012 when the server ends,
-1013 when it is full, 4408 when a game was given up because nothing happened in it, and 4409 when it was resumed
-elsewhere.
+1013 when there are as many games, or pages, as may be, 4408 when a game was given up because nothing happened in it, or
+none was begun for as long, and 4409 when it was resumed elsewhere.
 """
 
 import json
@@ -50,6 +58,8 @@ MOST_SEED = 2**53 - 1  # that a browser's numbers hold exactly
 MOST_LENGTH = 100  # characters of an id, a token or a name
 MOST_COMPONENTS = 256
 SHOWN = 60  # characters of what was found
+MOST_WAITING = 16  # messages of one page that wait for their answers
+STALLED_S = 10.0  # whoever reads nothing for so long is gone
 
 Seq = Annotated[int, Field(ge=0, le=MOST_SEED)]
 Number = Annotated[int, Field(ge=0, le=MOST_SEED)]
@@ -90,7 +100,10 @@ Start = Annotated[GalleryStart | UploadStart | LevelStart | PixelStart, Field(di
 
 
 class Open(Config):
-    """Begin a game; the one that this socket had is given up. actions: played at once, in the terms given."""
+    """Begin a game; the one that this socket had is given up.
+
+    actions: played at once, in the terms given; no more than a game keeps frames.
+    """
 
     type: Literal["open"]
     start: Start

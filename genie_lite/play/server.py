@@ -18,6 +18,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
 
 from genie_lite import __version__
 from genie_lite.controls import Controls
@@ -62,7 +63,7 @@ def create_app(offer: Offer, config: PlayConfig | None = None) -> FastAPI:
         await _close(house)
 
     # No pages about the interface: they would load scripts from elsewhere.
-    app = FastAPI(title=offer.title, lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app = _Guarded(title=offer.title, lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.house = house
     _add_errors(app)
     _add_pictures(app, house)
@@ -75,7 +76,7 @@ def create_app(offer: Offer, config: PlayConfig | None = None) -> FastAPI:
 
     @app.get("/api/about")
     async def about() -> dict[str, Any]:
-        return await asyncio.to_thread(_about, house)
+        return await _in(house.readers, partial(_about, house))
 
     @app.websocket("/ws")
     async def socket(websocket: WebSocket) -> None:
@@ -86,8 +87,14 @@ def create_app(offer: Offer, config: PlayConfig | None = None) -> FastAPI:
         return FileResponse(STATIC / "index.html", headers=FRESH)
 
     app.mount("/static", StaticFiles(directory=STATIC, check_dir=False), name="static")
-    app.add_middleware(Guard, hosts=config.hosts)
     return app
+
+
+class _Guarded(FastAPI):
+    """An app whose every answer goes through the guard: other middleware does not see what tells of a fault."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        return Guard(super().build_middleware_stack(), self.state.house.config.hosts)
 
 
 def _about(house: House) -> dict[str, Any]:
@@ -135,9 +142,7 @@ def _add_pictures(app: FastAPI, house: House) -> None:
 
     @app.get("/api/starts/{index}.png")
     async def start(index: int) -> Response:
-        return _png(
-            await asyncio.to_thread(offer.starts.thumbnail, _known(index, len(offer.starts), "start"))
-        )
+        return _png(await _in(house.readers, partial(offer.starts.thumbnail, index)))
 
     @app.get("/api/previews/{code}.webp")
     async def preview(code: int) -> Response:
@@ -210,7 +215,7 @@ async def _tidy(house: House) -> None:
 
 
 async def _close(house: House) -> None:
-    for executor in (house.films, house.previews):
+    for executor in (house.films, house.previews, house.readers):
         executor.shutdown(wait=False, cancel_futures=True)
     await house.lobby.close()
     house.uploads.close()

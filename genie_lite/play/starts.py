@@ -10,7 +10,6 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -49,11 +48,16 @@ class Start:
 
 
 class Starts:
-    """A row of starts, found when they are first asked for. Safe from several threads."""
+    """A row of starts, found when they are first asked for. Safe from several threads.
+
+    Whoever comes while they are being found waits, so nothing of this is to be asked on a server's loop. Nobody waits
+    for another one's frames.
+    """
 
     def __init__(self, find: Callable[[], Sequence[Start]]) -> None:
         self._find = find
-        self._lock = threading.RLock()
+        self._finding = threading.Lock()
+        self._found: Sequence[Start] | None = None
         self._frames: dict[int, np.ndarray] = {}
         self._pictures: dict[int, bytes] = {}
 
@@ -76,10 +80,9 @@ class Starts:
             UserError: no such start, or one that cannot be read any more.
         """
         start = self._at(index)
-        with self._lock:
-            if index not in self._frames:
-                self._frames[index] = start.read()
-            return self._frames[index]
+        if (kept := self._frames.get(index)) is None:
+            kept = self._frames.setdefault(index, start.read())  # two who came at once read the same
+        return kept
 
     def midway(self, index: int) -> UInt8[np.ndarray, "t h w c"]:
         """Frames from the middle of a start's shot, where all that one can do is likely to show. Raises as `frames`."""
@@ -89,10 +92,9 @@ class Starts:
     def thumbnail(self, index: int) -> bytes:
         """The frame that is seen first, as a PNG. Raises as `frames`."""
         frames = self.frames(index)
-        with self._lock:
-            if index not in self._pictures:
-                self._pictures[index] = png(frames[-1])
-            return self._pictures[index]
+        if (kept := self._pictures.get(index)) is None:
+            kept = self._pictures.setdefault(index, png(frames[-1]))
+        return kept
 
     def _at(self, index: int) -> Start:
         found = self._all()
@@ -102,12 +104,11 @@ class Starts:
         return found[index]
 
     def _all(self) -> Sequence[Start]:
-        with self._lock:
-            return self._found
-
-    @cached_property
-    def _found(self) -> Sequence[Start]:
-        return tuple(self._find())
+        if self._found is None:
+            with self._finding:
+                if self._found is None:
+                    self._found = tuple(self._find())
+        return self._found
 
 
 def starts_of(recipe: Recipe, most: int = MOST_STARTS) -> Starts:

@@ -1,22 +1,25 @@
 """One socket: messages in, answers out, in their order; pings are answered as they are read.
 
 A message that makes no sense is refused in one line and changes nothing; too many after each other end the socket.
-A socket that breaks leaves its game as it is, to be resumed.
+A socket that breaks, or whose other end does not read any more, leaves its game as it is, to be resumed.
 """
 
 import asyncio
-import contextlib
-import json
 import logging
+import math
+import time
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+from starlette.websockets import WebSocket
 
 from genie_lite.errors import UserError
 from genie_lite.play.batcher import Engine
+from genie_lite.play.beginning import beginning_of
 from genie_lite.play.config import PlayConfig
+from genie_lite.play.inbox import Inbox
 from genie_lite.play.lobby import Busy, Lobby
 from genie_lite.play.offer import Offer
 from genie_lite.play.protocol import (
@@ -27,8 +30,6 @@ from genie_lite.play.protocol import (
     Act,
     BadMessage,
     Beside,
-    GalleryStart,
-    LevelStart,
     Look,
     Message,
     NameCode,
@@ -37,16 +38,12 @@ from genie_lite.play.protocol import (
     Resume,
     Seek,
     Shown,
-    UploadStart,
     read_message,
 )
-from genie_lite.play.session import Beginning, Session, expect_move
+from genie_lite.play.sender import Sender
+from genie_lite.play.session import Session, expect_move
 from genie_lite.play.tree import Moment
 from genie_lite.play.uploads import Uploads
-
-WAITING = 4  # messages that are read ahead; then the network waits
-STALLED_S = 10.0  # what is told in so long to nobody who reads is not told
-LONGEST_REASON = 120  # bytes that fit into the end of a socket
 
 LOG = logging.getLogger(__name__)
 
@@ -55,8 +52,8 @@ LOG = logging.getLogger(__name__)
 class House:
     """What all players of a server share.
 
-    films, previews: threads for what takes long, one at a time each, so that players keep theirs. talks: the sockets
-    that are open.
+    films, previews: threads for what takes long, one at a time each, so that players keep theirs. readers: threads that
+    read frames to begin from. talks: the sockets that are open. clock: in seconds.
     """
 
     offer: Offer
@@ -66,82 +63,95 @@ class House:
     uploads: Uploads
     films: Executor = field(default_factory=lambda: ThreadPoolExecutor(1, "film"))
     previews: Executor = field(default_factory=lambda: ThreadPoolExecutor(1, "preview"))
+    readers: Executor = field(default_factory=lambda: ThreadPoolExecutor(2, "reader"))
     talks: "set[Talk]" = field(default_factory=set)
+    clock: Callable[[], float] = time.monotonic
 
 
 class Talk:
-    """The server's end of one socket."""
+    """The server's end of one socket.
+
+    game: that is played on it. gameless_since_s: by the house's clock, since when nobody asks for one.
+    """
 
     def __init__(self, house: House, socket: WebSocket) -> None:
-        self._house, self._socket = house, socket
-        self._inbox: asyncio.Queue[Message] = asyncio.Queue(WAITING)
+        self._house, self._socket, self._sender = house, socket, Sender(socket)
+        self._inbox = Inbox()
         self._num_bad = 0
+        self._goodbye: tuple[int, str] | None = None
+        self._is_dismissed = asyncio.Event()
         self.game: Session | None = None
+        self.gameless_since_s = house.clock()
 
     async def run(self) -> None:
         """Serve the socket until it ends."""
-        await self._socket.accept()
-        self._house.talks.add(self)
-        answering = asyncio.create_task(self._answer_all())
-        reading = asyncio.create_task(self._read_all())
+        await self._sender.accept()
+        talks, config = self._house.talks, self._house.config
+        if len(talks) >= config.sessions + config.spare_sockets:
+            self.dismiss(
+                FULL, f"{len(talks)} pages are open here, as many as there may be; try again in a while"
+            )
+            await self._say_goodbye()
+            return
+        talks.add(self)
         try:
-            await asyncio.wait({answering, reading}, return_when=asyncio.FIRST_COMPLETED)
+            await self._converse()
+            await self._say_goodbye()
         finally:
-            self._house.talks.discard(self)
+            talks.discard(self)
+
+    def dismiss(self, code: int, reason: str) -> None:
+        """Let the socket end, with a reason. Nobody waits for it, as its other end may not read."""
+        self._goodbye = self._goodbye or (code, reason)
+        self._is_dismissed.set()
+
+    def tell_soon(self, message: dict[str, Any]) -> None:
+        """Send text, and wait for nobody."""
+        self._sender.tell_soon(message)
+
+    async def _converse(self) -> None:
+        parts = (self._answer_all(), self._read_all(), self._sender.over.wait(), self._is_dismissed.wait())
+        tasks: list[asyncio.Task[Any]] = [asyncio.create_task(part) for part in parts]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            ends = await asyncio.gather(*tasks, return_exceptions=True)
             if self.game is not None:
                 self._house.lobby.leave(self.game)
-            for task in (answering, reading):
-                task.cancel()
-            ends = await asyncio.gather(answering, reading, return_exceptions=True)
         for end in ends:
-            if isinstance(end, Exception) and not self._is_over(end):
+            if isinstance(end, Exception):
                 raise end
 
-    async def tell(self, message: dict[str, Any]) -> None:
-        """Send text, if there is still somebody to read it: whoever stopped reading keeps nobody else waiting."""
-        with contextlib.suppress(WebSocketDisconnect, RuntimeError, TimeoutError):
-            async with asyncio.timeout(STALLED_S):
-                await self._socket.send_text(json.dumps(message))
-
-    async def end(self, code: int, reason: str) -> None:
-        """Close the socket, with a reason."""
-        self.game = None
-        await self.tell({"type": "refused", "reason": reason, "seq": None, "of": None})
-        with contextlib.suppress(WebSocketDisconnect, RuntimeError, TimeoutError):
-            async with asyncio.timeout(STALLED_S):
-                await self._socket.close(code, reason.encode()[:LONGEST_REASON].decode(errors="ignore"))
-
-    def _is_over(self, error: Exception) -> bool:
-        """Whether this only says that nobody is there any more."""
-        states = (self._socket.client_state, self._socket.application_state)
-        return isinstance(error, WebSocketDisconnect) or (
-            isinstance(error, RuntimeError) and WebSocketState.DISCONNECTED in states
-        )
+    async def _say_goodbye(self) -> None:
+        if self._goodbye is not None:
+            await self._sender.close(*self._goodbye)
 
     # --- in --------------------------------------------------------------------------------------------------
 
     async def _read_all(self) -> None:
-        while True:
+        """Until the other end is gone. Nothing here waits for an answer that is being made."""
+        while (received := await self._socket.receive())["type"] != "websocket.disconnect":
             try:
-                message = await self._read()
+                message = self._message(received.get("text"))
             except BadMessage as bad:
                 self._num_bad += 1
-                await self._refuse(str(bad), bad.seq, bad.of)
+                await self._sender.refuse(str(bad), bad.seq, bad.of)
                 if self._num_bad >= self._house.config.bad_messages:
-                    await self.end(BROKEN, f"{self._num_bad} messages that are none, one after the other")
+                    self.dismiss(BROKEN, f"{self._num_bad} messages that are none, one after the other")
                     return
                 continue
             self._num_bad = 0
             if isinstance(message, Ping):
-                await self.tell({"type": "pong", "seq": message.seq})
-            else:
-                await self._inbox.put(message)
+                await self._sender.tell({"type": "pong", "seq": message.seq})
+                continue
+            try:
+                self._inbox.put(message)
+            except UserError as full:
+                await self._sender.refuse(str(full), message.seq, message.type)
 
-    async def _read(self) -> Message:
-        received = await self._socket.receive()
-        if received["type"] == "websocket.disconnect":
-            raise WebSocketDisconnect(received.get("code", 1005))
-        text = received.get("text")
+    def _message(self, text: str | None) -> Message:
         if text is None:
             raise BadMessage("message: found bytes, expected JSON text")
         if len(text) > (most := self._house.config.message_bytes):
@@ -151,28 +161,29 @@ class Talk:
     # --- out -------------------------------------------------------------------------------------------------
 
     async def _answer_all(self) -> None:
-        while True:
-            message = await self._inbox.get()
-            try:
-                await self._answer(message)
-            except Busy as busy:
-                await self.tell({"type": "busy", "reason": str(busy)})
-                with contextlib.suppress(WebSocketDisconnect, RuntimeError):
-                    await self._socket.close(FULL)
-                return
-            except UserError as error:
-                await self._refuse(str(error), message.seq, message.type)
-            except Exception as error:
-                if self._is_over(error):
-                    raise
-                LOG.exception("a message of type %s could not be answered", message.type)
-                await self._refuse("the server made a mistake; its log says which", message.seq, message.type)
+        while self._goodbye is None:
+            await self._answer(await self._inbox.get())
 
     async def _answer(self, message: Message) -> None:
-        if isinstance(message, Open):
-            await self._open(message)
-        elif isinstance(message, Resume):
-            await self._resume(message)
+        try:
+            await self._do(message)
+        except Busy as busy:
+            self.dismiss(FULL, str(busy))
+        except UserError as error:
+            await self._sender.refuse(str(error), message.seq, message.type)
+        except Exception:
+            LOG.exception("a message of type %s could not be answered", message.type)
+            await self._sender.refuse(
+                "the server made a mistake; its log says which", message.seq, message.type
+            )
+
+    async def _do(self, message: Message) -> None:
+        if isinstance(message, Open | Resume):
+            self.gameless_since_s = math.inf
+            try:
+                await (self._open(message) if isinstance(message, Open) else self._resume(message))
+            finally:
+                self.gameless_since_s = self._house.clock()
         elif isinstance(message, NameCode):
             await self._name(message)
         elif isinstance(message, Act | Seek | Look | Beside):
@@ -183,75 +194,86 @@ class Talk:
 
     async def _play(self, game: Session, message: Act | Seek | Look | Beside) -> None:
         if isinstance(message, Act):
-            await self._act(game, message)
+            await self._show(game, game.act(message), message.seq)
         elif isinstance(message, Beside):
             shown = await game.set_twin(message.on)
-            await self.tell({"type": "twin", "on": game.has_twin})
-            await self._send(shown, message.seq)
+            await self._tell_twin(game)
+            await self._sender.show(shown, message.seq)
         else:
             moment = Moment(message.branch, message.frame)
-            await self._send(
-                await (game.seek(moment) if isinstance(message, Seek) else game.look(moment)), message.seq
-            )
+            making = game.seek(moment) if isinstance(message, Seek) else game.look(moment)
+            await self._show(game, making, message.seq)
 
-    async def _act(self, game: Session, message: Act) -> None:
+    async def _show(self, game: Session, making: Awaitable[Shown], seq: int | None) -> None:
+        """Send a picture when it is made: after the branch that it begins, before word that the twin has ended."""
         num_branches, had_twin = len(game.tree), game.has_twin
-        await self._send(await game.act(message), message.seq)
-        if len(game.tree) != num_branches:
-            await self._tell_tree(game)
+        shown = await making
+        for number in range(num_branches, len(game.tree)):
+            await self._sender.tell({"type": "branch", **game.tree.begun(number)})
+        await self._sender.show(shown, seq)
         if had_twin and not game.has_twin:
-            await self.tell({"type": "twin", "on": False})
+            await self._tell_twin(game)
 
     async def _open(self, message: Open) -> None:
+        if len(message.actions) > (most := self._house.config.frames):
+            raise UserError(
+                f"actions: found {len(message.actions)}, expected at most {most}, the frames that a game keeps"
+            )
+        house = self._house
         for action in message.actions:
-            expect_move(self._house.offer, action, message.terms)
-        game = await self._house.lobby.open(lambda: self._beginning(message), self.game)
-        self.game = game
+            expect_move(house.offer, action, message.terms)
+        self.game = game = await house.lobby.open(
+            lambda: beginning_of(message, house.offer, house.uploads, house.readers), self.game
+        )
         await self._introduce(game, message.seq, is_resumed=False)
         for action in message.actions:
-            if not self._inbox.empty():  # the player goes on by themselves
+            while (aside := self._inbox.take_aside()) is not None:
+                await self._answer(aside)
+            if len(self._inbox):  # the player goes on by themselves
                 break
-            self._house.lobby.touch(game)
-            await self._act(game, Act(type="act", action=action, terms=message.terms))
-        if message.actions:
-            await self._tell_tree(game)
+            house.lobby.touch(game)
+            act = Act(type="act", action=action, terms=message.terms)
+            await self._show(game, game.act(act), None)
 
     async def _resume(self, message: Resume) -> None:
+        """Take a game over. Nothing is waited for on the way, so that the last of many who do it has it alone."""
         game = self._house.lobby.find(message.session)
-        for talk in list(self._house.talks):
-            if talk.game is game and talk is not self:
-                await talk.end(ELSEWHERE, "this game goes on in another window")
-        if self.game is not None and self.game is not game:
-            await self._house.lobby.give_up(self.game)
-        self.game = game
+        before, self.game = self.game, game
         self._house.lobby.join(game)
+        for talk in self._house.talks:
+            if talk.game is game and talk is not self:
+                talk.game = None
+                talk.dismiss(ELSEWHERE, "this game goes on in another window")
+        if before is not None and before is not game:
+            await self._house.lobby.give_up(before)
         await self._introduce(game, message.seq, is_resumed=True)
 
     async def _introduce(self, game: Session, seq: int | None, *, is_resumed: bool) -> None:
-        await self.tell({"type": "session", "token": game.token, "resumed": is_resumed})
-        await self._tell_tree(game)
-        await self.tell(names_of(self._house.offer))
-        await self._send(await game.show(), seq)
+        await self._sender.tell({"type": "session", "token": game.token, "resumed": is_resumed})
+        await self._sender.tell(
+            {
+                "type": "tree",
+                "branches": game.tree.describe(),
+                "cursor": {"branch": game.cursor.branch, "frame": game.cursor.frame},
+                "seed": game.begun.seed,
+                "start": game.begun.told,
+            }
+        )
+        await self._sender.tell(names_of(self._house.offer))
+        await self._show(game, game.show(), seq)
+        if is_resumed:  # it may have ended while nobody was there to be told
+            await self._tell_twin(game)
+
+    async def _tell_twin(self, game: Session) -> None:
+        await self._sender.tell({"type": "twin", "on": game.has_twin})
 
     async def _name(self, message: NameCode) -> None:
         offer = self._house.offer
         await asyncio.to_thread(offer.names.set, message.code, message.name)
-        await asyncio.gather(*(talk.tell(names_of(offer)) for talk in list(self._house.talks)))
-
-    async def _beginning(self, message: Open) -> Beginning:
-        start, offer = message.start, self._house.offer
-        if isinstance(start, GalleryStart):
-            prompt = await asyncio.to_thread(offer.starts.frames, start.index)
-            has_game = offer.game is not None
-            level = await asyncio.to_thread(offer.starts.level, start.index) if has_game else None
-            return Beginning(prompt, message.seed, start.model_dump(), level)
-        if isinstance(start, LevelStart):
-            prompt = await asyncio.to_thread(_first_of_level, offer, start.level)
-            return Beginning(prompt, message.seed, start.model_dump(), start.level)
-        if isinstance(start, UploadStart):
-            return Beginning(self._house.uploads.frames(start.id), message.seed, start.model_dump())
-        prompt = await self._house.uploads.pixels(start.png)
-        return Beginning(prompt, message.seed, {"kind": "pixels"})
+        names = names_of(offer)
+        for talk in self._house.talks - {self}:
+            talk.tell_soon(names)
+        await self._sender.tell(names)
 
     def _own_game(self) -> Session:
         if self.game is None:
@@ -260,24 +282,6 @@ class Talk:
             raise UserError("this game was given up; begin a new one")
         return self.game
 
-    async def _tell_tree(self, game: Session) -> None:
-        cursor = {"branch": game.cursor.branch, "frame": game.cursor.frame}
-        await self.tell(
-            {
-                "type": "tree",
-                "branches": game.tree.describe(),
-                "cursor": cursor,
-                "seed": game.begun.seed,
-                "start": game.begun.told,
-            }
-        )
-
-    async def _refuse(self, reason: str, seq: int | None, of: str | None) -> None:
-        await self.tell({"type": "refused", "reason": " ".join(reason.split()), "seq": seq, "of": of})
-
-    async def _send(self, shown: Shown, seq: int | None) -> None:
-        await self._socket.send_bytes(shown.packed(seq))
-
 
 def names_of(offer: Offer) -> dict[str, Any]:
     """The message that tells what codes are called."""
@@ -285,15 +289,12 @@ def names_of(offer: Offer) -> dict[str, Any]:
 
 
 async def end_idle(house: House) -> None:
-    """Give up the games in which nothing happens, and tell who still looks at them."""
-    for game in await house.lobby.give_up_idle():
-        for talk in list(house.talks):
-            if talk.game is game:
-                await talk.end(
-                    IDLE, f"nothing happened for {house.config.idle_s:g} s, so this game was given up"
-                )
-
-
-def _first_of_level(offer: Offer, level: int) -> Any:
-    with offer.twin(level) as twin:
-        return twin.frame[None].copy()
+    """Give up the games in which nothing happens, and send away who looks at them, or never began one."""
+    idle_s = house.config.idle_s
+    given_up = await house.lobby.give_up_idle()
+    for talk in house.talks:
+        if talk.game is None:
+            if house.clock() - talk.gameless_since_s > idle_s:
+                talk.dismiss(IDLE, f"no game was begun for {idle_s:g} s")
+        elif any(talk.game is game for game in given_up):
+            talk.dismiss(IDLE, f"nothing happened for {idle_s:g} s, so this game was given up")

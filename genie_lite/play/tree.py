@@ -178,13 +178,15 @@ class Tree:
         """Actions of all frames up to a moment, from frame 1 on."""
         return [self._action(row) for row in self._last(moment, None, "actions")]
 
+    def begun(self, branch: int) -> dict[str, Any]:
+        """Where a branch began, as plain data."""
+        return {"id": branch, "parent": self._branches[branch].parent, "at": self._branches[branch].at}
+
     def describe(self) -> list[dict[str, Any]]:
         """Every branch with its own codes and actions, as plain data."""
         return [
             {
-                "id": number,
-                "parent": branch.parent,
-                "at": branch.at,
+                **self.begun(number),
                 "frames": branch.end,
                 "codes": branch.codes.between(0, len(branch.codes)).tolist(),
                 "actions": [self._action(row) for row in branch.actions.between(0, len(branch.actions))],

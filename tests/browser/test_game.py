@@ -41,6 +41,33 @@ def test_what_comes_late_is_not_of_the_new_game(codes: str, join: Join) -> None:
     assert found["twins"] == 1  # asked for when the link has been played
 
 
+def test_a_branch_grows_where_the_server_says(codes: str, join: Join) -> None:
+    """From a frame of branch 1 that is its parent's, so that the new branch is the parent's, too."""
+    found = join(codes, SCRIPT, wait=False).page.evaluate(
+        f"""async () => {{ {BEGIN}
+          const grown = (branch, number, code) => frame({{
+            type: "frame", branch, frame: number, code, action: null, seq: null, h: 1, w: 1,
+            pixels: new Uint8Array(3), twin: null,
+          }});
+          text({{ type: "branch", id: 1, parent: 0, at: 3 }});
+          grown(1, 4, 2);
+          grown(1, 5, 3);
+          game.seek(1, 1);
+          grown(1, 1, 1);
+          text({{ type: "branch", id: 2, parent: 0, at: 1 }});
+          grown(2, 2, 0);
+          return {{
+            branches: [...game.tree.branches.values()].map(({{ id, parent, at, codes }}) => [id, parent, at, codes]),
+            cursor: game.cursor,
+            path: game.steps().map(({{ code }}) => code),
+          }};
+        }}"""
+    )
+    assert found["branches"] == [[0, None, 0, [1] * 5], [1, 0, 3, [2, 3]], [2, 0, 1, [0]]]
+    assert found["cursor"] == {"branch": 2, "frame": 2}
+    assert found["path"] == [1, 0]
+
+
 def test_a_start_that_is_refused_is_told(codes: str, join: Join) -> None:
     told = join(codes, SCRIPT, wait=False).page.evaluate(
         f"""async () => {{ {BEGIN}

@@ -3,7 +3,10 @@
 import base64
 import json
 import socket
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -16,8 +19,10 @@ from genie_lite.artifact import write_artifact
 from genie_lite.errors import UserError
 from genie_lite.models.world import World
 from genie_lite.play.config import PlayConfig
+from genie_lite.play.guard import HEADERS
 from genie_lite.play.offer import Offer
 from genie_lite.play.serve import address_of, listen, serve
+from genie_lite.play.starts import Start, Starts
 from genie_lite.replay import read_replay, verify
 from genie_lite.steer import Ride, play
 from tests import models, playing
@@ -85,9 +90,13 @@ def test_a_game_from_its_start_to_its_replay(address: str, offer: Offer, tmp_pat
         assert [each.header["seq"] for each in shown] == list(range(len(CODES)))
         assert np.array_equal(player.look(0, 2).picture, shown[1].picture)
         assert player.seek(0, 3).moment == (0, 3)
-        other = player.act(1, terms="code")
+        player.send("act", action=1, terms="code")
+        assert player.next() == {"type": "branch", "id": 1, "parent": 0, "at": 3}
+        other = player.until("frame")
         assert other.moment == (1, 4)
-        tree = player.until("tree")
+        with page(address) as again:
+            again.send("resume", session=player.token)
+            tree = again.until("tree")
         assert tree["cursor"] == {"branch": 1, "frame": 4}
         assert tree["seed"] == 11
         assert tree["start"] == {"kind": "gallery", "index": 2}
@@ -134,7 +143,7 @@ def test_a_link_plays_what_was_played(address: str) -> None:
     with page(address) as player:
         player.open(seed=5, actions=CODES, terms="code")
         again = [player.until("frame") for _ in CODES]
-        assert player.until("tree")["branches"][0]["codes"] == CODES
+        assert [each.header["code"] for each in again] == CODES
         assert all(np.array_equal(a.picture, b.picture) for a, b in zip(shown, again, strict=True))
         reason = player.refused("open", start={"kind": "gallery", "index": 0}, seed=1, actions=[0, 9])
         assert reason == "action: found 9, expected a whole number from 0 to 3"
@@ -295,6 +304,35 @@ def test_foreign_pages_get_nothing(address: str) -> None:
             player.open()
     with page(address, origin=f"http://{address}") as player:
         player.open()
+
+
+def test_the_servers_own_mistakes_are_told_with_every_header(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: object) -> None:
+        raise RuntimeError("a secret")
+
+    monkeypatch.setattr("genie_lite.play.server._about", broken)
+    answer = ask(address, "/api/about")
+    assert (answer[0], error_of(answer)) == (500, "the server made a mistake; its log says which")
+    assert HEADERS.items() <= dict(answer[1].items()).items()
+
+
+def test_whoever_looks_for_starts_keeps_nobody_waiting(offer: Offer) -> None:
+    finding, may_end = threading.Event(), threading.Event()
+
+    def find() -> list[Start]:
+        finding.set()
+        assert may_end.wait(playing.PATIENCE_S)
+        return [Start("slow", playing.prompt)]
+
+    slow = replace(offer, starts=Starts(find))
+    with served(slow) as address, ThreadPoolExecutor() as askers:
+        asked = [askers.submit(ask, address, f"/api/starts/{index}.png") for index in (0, 0, 0, 1)]
+        assert finding.wait(playing.PATIENCE_S)
+        assert ask(address, "/api/health")[0] == 200
+        may_end.set()
+        assert [each.result()[0] for each in asked] == [200, 200, 200, 404]
 
 
 @pytest.mark.parametrize(

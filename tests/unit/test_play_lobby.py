@@ -4,18 +4,16 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
-from starlette.websockets import WebSocket, WebSocketState
 
 from genie_lite.errors import UserError
 from genie_lite.play.batcher import Engine
 from genie_lite.play.config import PlayConfig
 from genie_lite.play.lobby import Busy, Lobby
-from genie_lite.play.session import Beginning
-from genie_lite.play.talk import Talk
+from genie_lite.play.session import Beginning, Session
 from genie_lite.play.uploads import Refused, Uploads
 from tests import playing
 
@@ -154,31 +152,115 @@ def test_a_game_that_cannot_be_put_away_keeps_no_other(
     perform(tmp_path, scene, idle_s=10.0)
 
 
-# --- sockets -------------------------------------------------------------------------------------------------
+def stuck(game: Session) -> asyncio.Event:
+    """Lets a game be put away only when this is set; it is cleared when that is done."""
+    put_away, may_end = game.close, asyncio.Event()
+
+    async def close() -> None:
+        await may_end.wait()
+        await put_away()
+        may_end.clear()
+
+    game.close = close  # pyright: ignore[reportAttributeAccessIssue] - an engine that is stuck
+    return may_end
 
 
-class Stalled:
-    """A socket whose other end reads no more."""
+@pytest.mark.parametrize("way", ["instead", "room", "idle", "close"])
+def test_a_game_that_hangs_while_it_is_put_away_keeps_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    monkeypatch.setattr("genie_lite.play.lobby.CLOSING_S", 0.01)
 
-    client_state = application_state = WebSocketState.CONNECTED
+    async def scene(lobby: Lobby, clock: Clock) -> None:
+        game = await lobby.open(beginning, None)
+        may_end = stuck(game)
+        clock.now_s = 6.0
+        if way in ("instead", "room"):
+            if way == "room":
+                lobby.leave(game)
+                clock.now_s = 12.0
+            new = await lobby.open(beginning, game if way == "instead" else None)
+            assert lobby.find(new.token) is new
+            assert len(lobby) == 1
+        else:
+            await (lobby.close() if way == "close" else lobby.give_up_idle())
+            assert len(lobby) == 0
+        assert not lobby.holds(game)
+        may_end.set()  # it goes on although nobody waits any more
+        async with asyncio.timeout(30):
+            while may_end.is_set():
+                await asyncio.sleep(0)
+        with pytest.raises(UserError, match="this game was given up"):
+            await game.show()
 
-    async def send_text(self, _: str) -> None:
-        await asyncio.Event().wait()
-
-    async def close(self, *_: object) -> None:
-        await asyncio.Event().wait()
+    perform(tmp_path, scene, sessions=1, idle_s=5.0, gone_s=5.0)
 
 
-def test_who_reads_no_more_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("genie_lite.play.talk.STALLED_S", 0.01)
+def test_many_that_hang_are_waited_for_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float | None] = []
+    wait = asyncio.wait
 
-    async def scene() -> None:
-        stalled = object.__new__(Talk)  # of which only the socket is looked at
-        stalled._socket = cast(WebSocket, Stalled())
-        await asyncio.wait_for(stalled.tell({"type": "names"}), timeout=30)
-        await asyncio.wait_for(stalled.end(1013, "nothing happened"), timeout=30)
+    async def counted(tasks: Any, *, timeout: float | None = None) -> Any:
+        waits.append(timeout)
+        while len(waits) < 3:  # all of them at once, or never
+            await asyncio.sleep(0)
+        return await wait(tasks, timeout=0)
 
-    asyncio.run(scene())
+    async def scene(lobby: Lobby, clock: Clock) -> None:
+        games = [await lobby.open(beginning, None) for _ in range(3)]
+        ends = [stuck(game) for game in games]
+        monkeypatch.setattr("genie_lite.play.lobby.asyncio.wait", counted)
+        await asyncio.wait_for(lobby.close(), 30)
+        monkeypatch.undo()
+        assert len(lobby) == 0
+        for end in ends:
+            end.set()
+        while lobby._closing:
+            await asyncio.sleep(0)
+
+    perform(tmp_path, scene)
+
+
+def test_a_new_game_is_there_before_the_old_one_is_given_up(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scene(lobby: Lobby, clock: Clock) -> None:
+        game, held = await lobby.open(beginning, None), []
+        put_away = game.close
+
+        async def broken() -> None:
+            held.append(len(lobby))
+            raise RuntimeError("the engine is stuck")
+
+        game.close = broken  # pyright: ignore[reportAttributeAccessIssue] - an engine that is stuck
+        new = await lobby.open(beginning, instead_of=game)
+        assert held == [1]
+        assert lobby.find(new.token) is new
+        assert len(lobby) == 1
+        assert "could not be put away" in caplog.text
+        await put_away()
+        lobby.touch(new)
+
+    perform(tmp_path, scene, sessions=1)
+
+
+def test_a_newcomer_who_goes_while_the_old_game_is_put_away_leaves_none(tmp_path: Path) -> None:
+    async def scene(lobby: Lobby, clock: Clock) -> None:
+        game = await lobby.open(beginning, None)
+        may_end = stuck(game)
+        opening = asyncio.create_task(lobby.open(beginning, instead_of=game))
+        while lobby.holds(game):
+            await asyncio.sleep(0)
+        assert len(lobby) == 1
+        opening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+        assert len(lobby) == 0
+        may_end.set()
+        while lobby._closing:
+            await asyncio.sleep(0)
+
+    perform(tmp_path, scene, sessions=1)
 
 
 # --- uploads -------------------------------------------------------------------------------------------------

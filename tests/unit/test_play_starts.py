@@ -1,6 +1,9 @@
 """Frames to begin from: spread over the held-out shots, and read only when they are looked at."""
 
 import io
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +16,11 @@ from genie_lite.data.video.codec import encode_mp4
 from genie_lite.errors import UserError
 from genie_lite.files import write_bytes, write_json
 from genie_lite.folder import recipe_of
-from genie_lite.play.starts import Starts, png, starts_of
+from genie_lite.play.starts import Start, Starts, png, starts_of
 from tests.play_runs import NOT_RECORDED, noise, write_run
 from tests.videos import wandering_square
+
+PATIENCE_S = 30
 
 
 def starts(run: Path, most: int = 24) -> Starts:
@@ -41,6 +46,39 @@ def test_nothing_is_read_before_it_is_asked_for(tmp_path: Path, monkeypatch: pyt
     found.thumbnail(0)
     found.frames(0)
     assert len(decoded) == 1
+
+
+def test_a_start_that_takes_long_keeps_the_others_from_nobody() -> None:
+    reading, may_end = threading.Event(), threading.Event()
+
+    def slow() -> np.ndarray:
+        reading.set()
+        assert may_end.wait(PATIENCE_S)
+        return noise(seed=0)
+
+    found = Starts(lambda: [Start("slow", slow), Start("quick", lambda: noise(seed=1))])
+    with ThreadPoolExecutor() as others:
+        thumbnail = others.submit(found.thumbnail, 0)
+        assert reading.wait(PATIENCE_S)
+        answers = others.submit(lambda: (len(found), found.frames(1), found.thumbnail(1)))
+        assert np.array_equal(answers.result(PATIENCE_S)[1], noise(seed=1))
+        may_end.set()
+        assert thumbnail.result(PATIENCE_S) == png(noise(seed=0)[-1])
+
+
+def test_starts_are_found_once() -> None:
+    calls: list[int] = []
+    together = threading.Barrier(4)
+
+    def find() -> list[Start]:
+        calls.append(1)
+        time.sleep(0.05)  # the others are there by now
+        return [Start("one", lambda: noise(seed=1))]
+
+    found = Starts(find)
+    with ThreadPoolExecutor(4) as others:
+        assert list(others.map(lambda _: together.wait(PATIENCE_S) >= 0 and len(found), range(4))) == [1] * 4
+    assert calls == [1]
 
 
 def test_the_frames_are_those_of_the_shot(tmp_path: Path) -> None:

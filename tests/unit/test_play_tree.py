@@ -45,6 +45,7 @@ def test_a_branch_that_parts_in_its_parents_past_is_the_ancestors() -> None:
     grow(game, Moment(0, 2), [7])
     assert grow(game, Moment(1, 1), [5]) == Moment(2, 2)
     assert game.describe()[2] == {"id": 2, "parent": 0, "at": 1, "frames": 2, "codes": [5], "actions": [5]}
+    assert game.begun(2) == {"id": 2, "parent": 0, "at": 1}
 
 
 def test_acting_at_the_end_of_a_branch_goes_on_with_it() -> None:

@@ -127,7 +127,7 @@ export class Game extends EventTarget {
   #sendOpen() {
     const played = this.path ? { actions: this.path.values, terms: this.path.terms } : {};
     this.wire.send({ type: "open", start: this.start, seed: this.seed, ...played });
-    // Any word would end what is being played.
+    // It would end what is being played.
     if (this.twin && !this.path) this.wire.send({ type: "twin", on: true });
   }
 
@@ -148,6 +148,7 @@ export class Game extends EventTarget {
     if (message.type === "session") this.#session(message);
     if (this.#isOfAnother(message)) return;
     if (message.type === "tree") this.#tree(message);
+    if (message.type === "branch") this.tree.begin(message.id, message.parent, message.at);
     if (message.type === "names") {
       this.names = message.names;
       this.#tell("names");
@@ -202,9 +203,8 @@ export class Game extends EventTarget {
 
   #frame(frame) {
     if (!this.token) return; // of the game before
-    const from = this.cursor.branch;
     if (frame.frame > 0 && frame.type === "frame") {
-      this.tree.grow(frame.branch, frame.frame, frame.code, frame.action, from);
+      this.tree.grow(frame.branch, frame.frame, frame.code, frame.action);
     }
     const owner = this.tree.owner(frame.branch, frame.frame);
     this.frames.put(owner, frame.frame, frame);

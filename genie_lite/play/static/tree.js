@@ -53,13 +53,15 @@ export class Tree {
     return Array.from({ length: frame }, (_, before) => this.cause(id, before + 1));
   }
 
-  /** Note a frame that has just been drawn. A branch that is not known begins at the moment before it, `from`. */
-  grow(id, frame, code, action, from) {
-    if (!this.branches.has(id)) {
-      this.branches.set(id, { id, parent: from ?? null, at: frame - 1, codes: [], actions: [] });
-    }
+  /** Note that a branch begins; its frames follow. */
+  begin(id, parent, at) {
+    this.branches.set(id, { id, parent, at, codes: [], actions: [] });
+  }
+
+  /** Note a frame that has just been drawn. */
+  grow(id, frame, code, action) {
     const branch = this.branches.get(id);
-    const place = frame - branch.at - 1;
+    const place = branch ? frame - branch.at - 1 : -1;
     if (place < 0 || place > branch.codes.length) return;
     branch.codes[place] = code;
     branch.actions[place] = action;
