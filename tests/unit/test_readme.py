@@ -11,7 +11,12 @@ from tests.command_line import parse
 
 ROOT = Path(__file__).parents[2]
 GUIDE = ROOT / "docs" / "latent-actions.md"
-MANUALS = [GUIDE, ROOT / "docs" / "play.md", ROOT / "docs" / "gymnasium.md"]
+MANUALS = [
+    GUIDE,
+    ROOT / "docs" / "play.md",
+    ROOT / "docs" / "gymnasium.md",
+    *sorted((ROOT / "docs" / "results").glob("*.md")),
+]
 DOCUMENTS = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
