@@ -17,6 +17,8 @@ from genie_lite.play.session import Beginning, Session
 from genie_lite.play.uploads import Refused, Uploads
 from tests import playing
 
+PATIENCE_S = 60.0
+
 
 class Clock:
     """A clock that is put forward by hand."""
@@ -38,7 +40,8 @@ def perform(
     offer, clock = playing.offer(tmp_path), Clock()
     engine = Engine(offer.world)
     try:
-        asyncio.run(scene(Lobby(offer, engine, PlayConfig(**limits), clock), clock))
+        lobby = Lobby(offer, engine, PlayConfig(**limits), clock)
+        asyncio.run(asyncio.wait_for(scene(lobby, clock), PATIENCE_S))
     finally:
         engine.close()
 

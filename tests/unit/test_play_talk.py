@@ -118,7 +118,8 @@ def perform(tmp_path: Path, scene: Scene, **config: Any) -> None:
     async def whole() -> None:
         place = Place(tmp_path, **config)
         try:
-            await scene(place)
+            async with asyncio.timeout(2 * PATIENCE_S):
+                await scene(place)
         finally:
             await place.close()
 
@@ -401,6 +402,7 @@ def test_who_resumes_is_told_whether_the_real_game_is_there(tmp_path: Path, *, i
 
 
 async def _next(end: End) -> dict[str, Any]:
-    while not end.heard:
-        await asyncio.sleep(0)
+    async with asyncio.timeout(PATIENCE_S):
+        while not end.heard:
+            await asyncio.sleep(0)
     return end.heard.pop(0)
