@@ -28,8 +28,8 @@ LIBRARIES = (
     "rich.console",
     "typer",
 )
-LIMIT_S = 300  # no command takes a fifth of it on a busy machine
 TRAINER = (*LIBRARIES, "genie_lite.train.framework")
+LIMIT_S = 300  # no command takes a fifth of it on a busy machine
 
 
 def run_forked(

@@ -1,9 +1,8 @@
 """What a game begins from, as a page names it: a start of the run, a level, an upload, or a picture of a link."""
 
 import asyncio
-from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import TypeVar
+from functools import partial
 
 from jaxtyping import UInt8
 from numpy import ndarray
@@ -12,8 +11,6 @@ from genie_lite.play.offer import Offer
 from genie_lite.play.protocol import GalleryStart, LevelStart, Open, UploadStart
 from genie_lite.play.session import Beginning
 from genie_lite.play.uploads import Uploads
-
-ResultT = TypeVar("ResultT")
 
 
 async def beginning_of(message: Open, offer: Offer, uploads: Uploads, readers: Executor) -> Beginning:
@@ -30,8 +27,9 @@ async def beginning_of(message: Open, offer: Offer, uploads: Uploads, readers: E
     """
     start, told = message.start, message.start.model_dump()
     if isinstance(start, GalleryStart):
-        prompt = await _in(readers, lambda: offer.starts.frames(start.index))
-        level = await _in(readers, lambda: offer.starts.level(start.index)) if offer.game else None
+        read = partial(asyncio.get_running_loop().run_in_executor, readers)
+        prompt = await read(offer.starts.frames, start.index)
+        level = await read(offer.starts.level, start.index) if offer.game else None
         return Beginning(prompt, message.seed, told, level)
     if isinstance(start, LevelStart):
         prompt = await asyncio.to_thread(_first_of_level, offer, start.level)
@@ -39,10 +37,6 @@ async def beginning_of(message: Open, offer: Offer, uploads: Uploads, readers: E
     if isinstance(start, UploadStart):
         return Beginning(uploads.frames(start.id), message.seed, told)
     return Beginning(await uploads.pixels(start.png), message.seed, {"kind": "pixels"})
-
-
-async def _in(executor: Executor, work: Callable[[], ResultT]) -> ResultT:
-    return await asyncio.get_running_loop().run_in_executor(executor, work)
 
 
 def _first_of_level(offer: Offer, level: int) -> UInt8[ndarray, "1 h w c"]:

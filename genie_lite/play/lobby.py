@@ -35,7 +35,7 @@ class Lobby:
             config: the limits.
             clock: in seconds.
         """
-        self._offer, self._engine, self._config, self._clock = offer, engine, config, clock
+        self._offer, self._engine, self._config, self.clock = offer, engine, config, clock
         self._games: dict[str, Session] = {}
         self._seen_s: dict[str, float] = {}
         self._left_s: dict[str, float] = {}  # of those whose player is gone, the longest gone first
@@ -98,7 +98,7 @@ class Lobby:
     def leave(self, game: Session) -> None:
         """Its player is gone, and may come back."""
         if self.holds(game):
-            self._left_s[game.token] = self._clock()
+            self._left_s[game.token] = self.clock()
 
     def holds(self, game: Session) -> bool:
         """Whether a game is still there."""
@@ -107,7 +107,7 @@ class Lobby:
     def touch(self, game: Session) -> None:
         """Something happens in a game."""
         if self.holds(game):
-            self._seen_s[game.token] = self._clock()
+            self._seen_s[game.token] = self.clock()
 
     async def give_up(self, game: Session) -> None:
         """Forget a game and free what it holds. Nobody waits long for that, and whatever fails in it is logged."""
@@ -119,7 +119,7 @@ class Lobby:
 
     async def give_up_idle(self) -> list[Session]:
         """Forget the games in which nothing happened for too long; returns them."""
-        since_s = self._clock() - self._config.idle_s
+        since_s = self.clock() - self._config.idle_s
         idle = [self._games[token] for token, seen_s in self._seen_s.items() if seen_s < since_s]
         await asyncio.gather(*(self.give_up(game) for game in idle))
         return idle
@@ -156,4 +156,4 @@ class Lobby:
         if not self._left_s:
             return None
         token, left_s = next(iter(self._left_s.items()))
-        return self._games[token] if self._clock() - left_s > self._config.gone_s else None
+        return self._games[token] if self.clock() - left_s > self._config.gone_s else None

@@ -7,8 +7,7 @@ A socket that breaks, or whose other end does not read any more, leaves its game
 import asyncio
 import logging
 import math
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -53,7 +52,7 @@ class House:
     """What all players of a server share.
 
     films, previews: threads for what takes long, one at a time each, so that players keep theirs. readers: threads that
-    read frames to begin from. talks: the sockets that are open. clock: in seconds.
+    read frames to begin from. talks: the sockets that are open.
     """
 
     offer: Offer
@@ -65,13 +64,12 @@ class House:
     previews: Executor = field(default_factory=lambda: ThreadPoolExecutor(1, "preview"))
     readers: Executor = field(default_factory=lambda: ThreadPoolExecutor(2, "reader"))
     talks: "set[Talk]" = field(default_factory=set)
-    clock: Callable[[], float] = time.monotonic
 
 
 class Talk:
     """The server's end of one socket.
 
-    game: that is played on it. gameless_since_s: by the house's clock, since when nobody asks for one.
+    game: that is played on it. gameless_since_s: by the lobby's clock, since when nobody asks for one.
     """
 
     def __init__(self, house: House, socket: WebSocket) -> None:
@@ -81,22 +79,22 @@ class Talk:
         self._goodbye: tuple[int, str] | None = None
         self._is_dismissed = asyncio.Event()
         self.game: Session | None = None
-        self.gameless_since_s = house.clock()
+        self.gameless_since_s = house.lobby.clock()
 
     async def run(self) -> None:
         """Serve the socket until it ends."""
         await self._sender.accept()
         talks, config = self._house.talks, self._house.config
         if len(talks) >= config.sessions + config.spare_sockets:
-            self.dismiss(
+            await self._sender.close(
                 FULL, f"{len(talks)} pages are open here, as many as there may be; try again in a while"
             )
-            await self._say_goodbye()
             return
         talks.add(self)
         try:
             await self._converse()
-            await self._say_goodbye()
+            if self._goodbye is not None:
+                await self._sender.close(*self._goodbye)
         finally:
             talks.discard(self)
 
@@ -123,10 +121,6 @@ class Talk:
         for end in ends:
             if isinstance(end, Exception):
                 raise end
-
-    async def _say_goodbye(self) -> None:
-        if self._goodbye is not None:
-            await self._sender.close(*self._goodbye)
 
     # --- in --------------------------------------------------------------------------------------------------
 
@@ -183,7 +177,7 @@ class Talk:
             try:
                 await (self._open(message) if isinstance(message, Open) else self._resume(message))
             finally:
-                self.gameless_since_s = self._house.clock()
+                self.gameless_since_s = self._house.lobby.clock()
         elif isinstance(message, NameCode):
             await self._name(message)
         elif isinstance(message, Act | Seek | Look | Beside):
@@ -294,7 +288,7 @@ async def end_idle(house: House) -> None:
     given_up = await house.lobby.give_up_idle()
     for talk in house.talks:
         if talk.game is None:
-            if house.clock() - talk.gameless_since_s > idle_s:
+            if house.lobby.clock() - talk.gameless_since_s > idle_s:
                 talk.dismiss(IDLE, f"no game was begun for {idle_s:g} s")
         elif any(talk.game is game for game in given_up):
             talk.dismiss(IDLE, f"nothing happened for {idle_s:g} s, so this game was given up")

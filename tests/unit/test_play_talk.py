@@ -85,7 +85,7 @@ class Place:
         limits, engine = PlayConfig(**config), Engine(self.offer.world)
         lobby = Lobby(self.offer, engine, limits, lambda: self.now_s)
         uploads = Uploads(self.offer, 10_000, 2)
-        self.house = House(self.offer, limits, engine, lobby, uploads, clock=lambda: self.now_s)
+        self.house = House(self.offer, limits, engine, lobby, uploads)
         self.ends: list[End] = []
 
     def come(self) -> End:
