@@ -1,4 +1,7 @@
-"""One Chromium for all tests of the page, and two tiny worlds to play in it."""
+"""A Chromium for the tests of the page, and tiny worlds to play in it.
+
+All of a module: a server has threads, and what other tests fork beside them may hang on a lock that one of them holds.
+"""
 
 import contextlib
 import os
@@ -45,27 +48,27 @@ def browser() -> Iterator[Browser]:
         started.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of untrained models that nobody has adapted: it is played by its codes."""
     return write_run(tmp_path_factory.mktemp("page") / "tiny", *NOT_RECORDED)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def codes(run: Path) -> Iterator[str]:
     """The address of a server of that run."""
     with served(open_offer(run)) as address:
         yield address
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def game(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a world with real actions, policies and its real game."""
     with served(offer(tmp_path_factory.mktemp("game"), game=True)) as address:
         yield address
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def arm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a world whose actions are vectors of two components."""
     with served(offer(tmp_path_factory.mktemp("arm"), arm=True)) as address:

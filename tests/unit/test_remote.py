@@ -1,6 +1,5 @@
 """Shards behind a URL: a bad connection loses nothing, a bad cache is mended, what is really gone is named."""
 
-import multiprocessing
 import os
 import pickle
 import re
@@ -25,6 +24,7 @@ from genie_lite.data.shards.token_shards import TokenShards
 from genie_lite.data.shards.transport import path_of
 from genie_lite.data.shards.verify import verify
 from genie_lite.errors import UserError
+from tests.forked import run_forked
 from tests.servers import Behaviour, serving
 from tests.shard_folders import flip, write_folder
 
@@ -420,27 +420,38 @@ def test_several_threads_fetch_a_shard_once(origin: ShardSet) -> None:
         assert how.gets(FIRST) == [0]
 
 
-def _read_all(shards: ShardSet) -> int:
-    return len(samples(shards))
+READ_ALL = """
+import os, sys, time
+from pathlib import Path
+from genie_lite.data.shards import remote
+from genie_lite.data.shards.shards import ShardSet
+
+def refuse(*_):
+    raise OSError("No locks available")
+
+url, has_locks = sys.argv[1:]
+remote.CHUNK_BYTES, remote.sleep = 1000, lambda _: None
+if not int(has_locks):
+    remote.fcntl.flock = refuse
+shards = ShardSet.open(url)
+Path(f"{os.getpid()}.ready").touch()
+while len(list(Path.cwd().glob("*.ready"))) < 4:  # all at once from here on
+    time.sleep(0.001)
+print(sum(1 for split in ("train", "test") for _ in shards.samples(split)))
+"""
 
 
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 @pytest.mark.parametrize("has_locks", [True, False])
 def test_several_processes_do_not_disturb_each_other(
-    origin: ShardSet, monkeypatch: pytest.MonkeyPatch, has_locks: bool
+    origin: ShardSet, tmp_path: Path, has_locks: bool
 ) -> None:
-    if not has_locks:  # as on some network file systems
-
-        def refuse(*_: object) -> None:
-            raise OSError("No locks available")
-
-        monkeypatch.setattr(remote_module.fcntl, "flock", refuse)
+    """Without locks, as on some network file systems."""
     with serving(origin.folder, Behaviour(break_after=5000, breaks=3)) as (url, how):
         how.served["shards.json"] = 3
         shards = ShardSet.open(url)
-        context = multiprocessing.get_context("fork")
-        with context.Pool(4) as pool:
-            assert pool.map(_read_all, [shards] * 4, chunksize=1) == [6] * 4
+        done = run_forked(["-c", READ_ALL, url, str(int(has_locks))], tmp_path, environments=[os.environ] * 4)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.split() == ["6"] * 4
         if has_locks:
             assert how.gets(FIRST) == [0, 5000, 10000]
         assert samples(ShardSet.open(shards.folder)) == samples(origin)
