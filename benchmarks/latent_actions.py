@@ -9,8 +9,8 @@ such as backgrounds=DIR. Every cell of the table is a latent action model of its
 measured on held-out levels: how well small readers tell the true action from its embeddings and codes, beside guessing
 and beside an inverse model of the same network that was trained on all labels; where the plan asks for it, how far a
 world obeys its codes, and how many levels a policy solves that was cloned from 200 labels. Cells that are done are
-skipped, so a call that was broken off goes on. Recordings, distracted video, and what the same network reads with all
-labels are made once for all cells.
+skipped, so a call that was broken off goes on, on another machine as well if it finds OUT/results.jsonl. Recordings,
+distracted video, and what the same network reads with all labels are made once for all cells.
 """
 
 import argparse
@@ -19,12 +19,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from latent_cell import has_all, result_of, results_of, run_cell
+from latent_cell import has_all, result_of, results_of, run_cell, write_results
 from latent_cost import estimate
 from latent_plan import Cell, cells_of, load_plan
 from latent_shared import Shared
 from latent_table import report
-from measure import machine
 
 from genie_lite.errors import UserError
 from genie_lite.files import write_bytes
@@ -82,7 +81,7 @@ def run(shared: Shared, cells: Sequence[Cell], seeds: Sequence[int]) -> None:
 
 
 def write_report(out: Path) -> str:
-    """The table of what is done, also kept beside it.
+    """The table of what is done; kept beside it, as are the results themselves.
 
     Raises:
         UserError: nothing is done.
@@ -90,8 +89,9 @@ def write_report(out: Path) -> str:
     results = results_of(out)
     if not results:
         raise UserError(f"{out}: no cell is done; run a plan first")
-    text = report(results, [f"On {machine()}."])
+    text = report(results)
     write_bytes(out / TABLE_FILE, text.encode())
+    write_results(out)
     return text
 
 

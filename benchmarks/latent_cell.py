@@ -1,6 +1,7 @@
 """What is trained and measured for one cell of the table of `latent_actions.py`, by the toolkit's own functions.
 
     OUT/cells/<cell>/seed-<n>/   lam/ latents/ adapt/ dynamics/, and result.json, which is written last
+    OUT/results.jsonl            a result per line: of the cells above, and of cells that were measured elsewhere
 
 What cells share, and where that lies: `latent_shared.py`.
 """
@@ -16,7 +17,7 @@ from typing import Any
 
 from latent_plan import Cell, recipe_of_cell
 from latent_shared import Shared
-from measure import commit
+from measure import commit, machine
 
 from genie_lite.adapt.adapt import Arm, adapt_shards, arm_folder
 from genie_lite.adapt.policy import PolicyFn, load_policy, policy_fn, random_fn
@@ -34,7 +35,7 @@ from genie_lite.evals.score import Plays, play_policy, score_policies
 from genie_lite.evals.transitions import label_transitions
 from genie_lite.evals.untrained import CALIBRATION_SHOTS, with_random_weights
 from genie_lite.evaluation import POLICY_ARMS, Player, load_world
-from genie_lite.files import read_json, write_json
+from genie_lite.files import read_json, write_bytes, write_json
 from genie_lite.latents.extract import extract
 from genie_lite.models.lam import LatentActionModel, load_lam
 from genie_lite.progress import bars
@@ -42,6 +43,7 @@ from genie_lite.recipe import Recipe
 from genie_lite.train.fit import fit
 
 RESULT_FILE = "result.json"
+RESULTS_FILE = "results.jsonl"
 CONTROL_T = 4  # as in Genie
 SUPERVISED = "supervised"
 
@@ -89,15 +91,15 @@ def run_cell(shared: Shared, cell: Cell, seed: int) -> dict[str, Any]:
             return before
     watch = Stopwatch() if before is None else Stopwatch(before["seconds"], before["cpu_seconds"])
     sections = _Made(shared, cell, recipe, shards, watch).measure()
-    result = {"cell": asdict(cell), "seed": seed, "commit": commit(), "made_from": made_from}
+    measured = {"commit": commit(), "machine": machine(), "made_from": made_from}
+    result = {"cell": asdict(cell), "seed": seed} | measured
     write_json(recipe.folder / RESULT_FILE, result | sections | watch.tree())
     return read_result(recipe.folder / RESULT_FILE)
 
 
 def result_of(out: Path, cell: Cell, seed: int) -> dict[str, Any] | None:
     """What was measured of a cell before; None where nothing was."""
-    path = out / "cells" / cell.name / f"seed-{seed}" / RESULT_FILE
-    return read_result(path) if path.is_file() else None
+    return _results_by_name(out).get((cell.name, seed))
 
 
 @dataclass(frozen=True)
@@ -272,5 +274,32 @@ def read_result(path: Path) -> dict[str, Any]:
 
 
 def results_of(out: Path) -> list[dict[str, Any]]:
-    """Every result below a folder, in the order of their names."""
-    return [read_result(path) for path in sorted((out / "cells").glob(f"*/seed-*/{RESULT_FILE}"))]
+    """Every result that a folder holds, in the order of their names."""
+    return list(_results_by_name(out).values())
+
+
+def write_results(out: Path) -> None:
+    """Keep every result of a folder in one file, which is all that another machine needs to go on from them."""
+    lines = [json.dumps(result) for result in results_of(out)]
+    write_bytes(out / RESULTS_FILE, "".join(f"{line}\n" for line in lines).encode())
+
+
+def _results_by_name(out: Path) -> dict[tuple[str, int], dict[str, Any]]:
+    """By cell and seed. What was measured here prevails over what came with `results.jsonl`.
+
+    Raises:
+        UserError: one of them is damaged.
+    """
+    came = _read_lines(out / RESULTS_FILE)
+    here = [read_result(path) for path in (out / "cells").glob(f"*/seed-*/{RESULT_FILE}")]
+    found = {(Cell(**result["cell"]).name, result["seed"]): result for result in (*came, *here)}
+    return dict(sorted(found.items()))
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    try:
+        return [json.loads(line) for line in path.read_text().splitlines()]
+    except ValueError as error:
+        raise UserError(f"{path}: damaged: {error}; restore it, or delete it") from error

@@ -33,17 +33,16 @@ COLUMNS: tuple[tuple[str, tuple[str, ...], int, int], ...] = (
 )
 
 
-def report(results: Sequence[Result], about: Sequence[str] = ()) -> str:
-    """The whole report in Markdown. about: lines that go before the table."""
+def report(results: Sequence[Result]) -> str:
+    """The whole report in Markdown."""
     groups = grouped(results)
-    lines = [*about, "", *_explained(groups), "", *table(groups)]
+    lines = ["# Bottlenecks, inputs and labels", "", *_explained(groups), "", *table(groups)]
     if len(gaps := gap_table(groups)) > HEAD_LINES:
-        about_gaps = (
-            "What distractors cost: points of the embedding's probe below the clean video, seed by seed."
-        )
-        lines += ["", about_gaps, "", *gaps]
+        about_gaps = "Points of the embedding's probe below the clean video, seed by seed."
+        lines += ["", "## What distractors cost", "", about_gaps, "", *gaps]
     if rivals := rival_table(groups):
-        lines += ["", "Policies of the same labels, % of unseen levels solved.", "", *rivals]
+        about_rivals = "Of the same labels, % of unseen levels solved."
+        lines += ["", "## Policies", "", about_rivals, "", *rivals]
     return "\n".join(lines) + "\n"
 
 
@@ -129,9 +128,11 @@ def _bounds(title: str, by_seed: Mapping[int, Result]) -> tuple[float, float] | 
 
 
 def _explained(groups: Mapping[Key, Mapping[int, Result]]) -> list[str]:
-    commits = sorted({result["commit"] for by_seed in groups.values() for result in by_seed.values()})
+    results = [result for by_seed in groups.values() for result in by_seed.values()]
+    commits = ", ".join(sorted({f"`{each['commit']}`" for each in results}))
+    machines = "; ".join(sorted({each["machine"] for each in results}))
     return [
-        f"Measured at {', '.join(f'`{commit}`' for commit in commits)}. All of it on held-out levels. Embedding and "
+        f"Measured at {commits} on {machines}. All of it on held-out levels. Embedding and "
         "code: true actions read off the vector before the bottleneck and off the code, by small readers; untrained: "
         "off the vector of the same network with random weights; guess: the commonest action; all labels: an inverse "
         "model of the same network, trained on every label there is; way: from the guess to all labels. Of robots, R² "

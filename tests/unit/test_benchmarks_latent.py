@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -160,6 +161,15 @@ def test_a_cell_is_made_once_and_measured_as_far_as_it_is_asked(
         latent_actions.main([words[0], asked, "clips=3", *words[1:], "--only", "_0_"])
     assert "was made with clips=2, now it is 3" in capsys.readouterr().err
 
+    # Another machine that is given the results has nothing to do, and tells the same.
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    shutil.copy(out / "results.jsonl", elsewhere)
+    latent_actions.main(["--out", str(elsewhere), "--report"])
+    assert (elsewhere / "table.md").read_text() == (out / "table.md").read_text()
+    latent_actions.main([words[0], asked, "--out", str(elsewhere), "--seeds", "0", "--plan"])
+    assert "1 done, 1 to do" in capsys.readouterr().out
+
 
 def test_a_cell_is_shown_the_labels_of_its_policies_and_read_token_by_token(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -255,6 +265,7 @@ def made_up(
         "cell": {"bottleneck": bottleneck, "input": "pixels", "labels": labels, "video": video},
         "seed": seed,
         "commit": "abc1234",
+        "machine": "a machine",
         "probe": {
             "probe": {name: {"mean": value} for name, value in probe.items()},
             "share": {"embedding": (embedding - 0.3) / 0.6, "code": None},
@@ -306,9 +317,8 @@ def test_the_report_has_what_was_measured_and_where() -> None:
         made_up("fsq", 0, "clean", 0, 0.7),
         made_up("vq", 0, "clean", 0, 0.6, policy={"policy": policy["policy"]}, control=control),
     ]
-    text = latent_table.report(results, ["On a machine."])
-    assert text.startswith("On a machine.\n")
-    assert "`abc1234`" in text
+    text = latent_table.report(results)
+    assert "Measured at `abc1234` on a machine." in text
     assert (
         "| clean | vq | pixels | 0 | 1 | 60.0 | 50.0 | 40.0 | 30.0 | 90.0 | 50 | 8 | 1.00 | 1.90 | 50 |"
         in text
@@ -318,6 +328,13 @@ def test_the_report_has_what_was_measured_and_where() -> None:
     )
     assert "| clean | vq | pixels | 0 | 20 | 50 | 25 |" in text
     assert "What distractors cost" not in text
+
+
+def test_damaged_results_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "results.jsonl").write_text('{"cell": {}\n')
+    with pytest.raises(SystemExit):
+        latent_actions.main(["--out", str(tmp_path), "--report"])
+    assert "results.jsonl: damaged" in capsys.readouterr().err
 
 
 def test_nothing_done_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
