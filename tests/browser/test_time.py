@@ -144,6 +144,16 @@ def test_a_link_that_leads_nowhere_still_opens_the_page(codes: str, join: Join, 
     player.press("1")
 
 
+def test_a_link_is_as_long_as_a_game_may_be(codes: str, join: Join) -> None:
+    page = join(codes).page
+    most = page.evaluate("async () => (await (await fetch('/api/about')).json()).limits.frames")
+    read = (
+        "async ([hash, most]) => (await import('/static/share.js')).readLink(hash, most)?.path.values.length"
+    )
+    assert page.evaluate(read, [f"#g=0&s=0&c=1x{most}", most]) == most
+    assert page.evaluate(read, [f"#g=0&s=0&c=1x{most + 1}", most]) is None
+
+
 def test_a_replay_from_the_page_verifies_in_a_fresh_process(
     codes: str, join: Join, run: Path, tmp_path: Path
 ) -> None:

@@ -260,7 +260,7 @@ function build(about) {
   giveKeysBack();
 
   const openLink = () => {
-    const linked = readLink(location.hash);
+    const linked = readLink(location.hash, about.limits.frames);
     if (linked) begin(linked.start, linked.seed, { path: linked.path });
     return linked !== null;
   };

@@ -9,16 +9,17 @@
  * can then be shown beside it.
  */
 
-const LONGEST = 100_000; // steps; a link that says more is none of ours
-
-/** What a link says: {start, seed, path: {terms, values} | null}, or null if it says nothing, or nonsense. */
-export function readLink(hash) {
+/**
+ * What a link says: {start, seed, path: {terms, values} | null}, or null if it says nothing, or nonsense.
+ * longest: how many steps a game may have; a link that says more is none of ours.
+ */
+export function readLink(hash, longest) {
   const said = new URLSearchParams(hash.replace(/^#/, ""));
   const start = readStart(said);
   const seed = whole(said.get("s") ?? "0");
   if (!start || seed === null) return null;
   const terms = said.has("a") ? "action" : "code";
-  const values = expand(said.get("a") ?? said.get("c") ?? "");
+  const values = expand(said.get("a") ?? said.get("c") ?? "", longest);
   return values && { start, seed, path: values.length ? { terms, values } : null };
 }
 
@@ -41,13 +42,13 @@ export function shorten(values) {
   return runs.map(({ value, times }) => (times > 1 ? `${value}x${times}` : `${value}`)).join(".");
 }
 
-/** The numbers again, or null if the text is no runs. */
-export function expand(text) {
+/** The numbers again, or null if the text is no runs, or they are more than `most`. */
+export function expand(text, most) {
   if (!text) return [];
   if (!/^\d{1,6}(x\d{1,6})?(\.\d{1,6}(x\d{1,6})?)*$/.test(text)) return null;
   const runs = text.split(".").map((run) => run.split("x").map(Number));
   const length = runs.reduce((sum, [, times = 1]) => sum + times, 0);
-  return length <= LONGEST ? runs.flatMap(([value, times = 1]) => Array(times).fill(value)) : null;
+  return length <= most ? runs.flatMap(([value, times = 1]) => Array(times).fill(value)) : null;
 }
 
 /** The start of a link: an own picture travels in it. */
