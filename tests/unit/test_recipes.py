@@ -53,6 +53,17 @@ def test_its_header_says_how_to_run_it(path: Path) -> None:
     parse(said["run"])
 
 
+def dynamics_of(
+    tokens: tokenizer.VideoTokenizer, actions: lam.LatentActionModel, shape: dynamics.DynamicsConfig
+) -> dynamics.DynamicsModel:
+    """Between its parents; labels, which name true actions, are made up."""
+    names = ("left", "right") if shape.condition.kind == "actions" else ()
+    sizes = dynamics.DynamicsSizes(
+        vocabulary=tokens.num_codes, num_tokens=tokens.num_tokens, code_dim=actions.code_dim, actions=names
+    )
+    return dynamics.DynamicsModel(dynamics.DynamicsSpec(model=shape, sizes=sizes))
+
+
 @every_size
 def test_its_models_can_be_built(recipe: Recipe) -> None:
     kinds = {recipe.tokenizer.model.code.kind, recipe.lam.model.code.kind}
@@ -62,10 +73,7 @@ def test_its_models_can_be_built(recipe: Recipe) -> None:
             tokenizer.VideoTokenizer(recipe.tokenizer.model),
             lam.LatentActionModel(recipe.lam.model),
         )
-        sizes = dynamics.DynamicsSizes(
-            vocabulary=tokens.num_codes, num_tokens=tokens.num_tokens, code_dim=actions.code_dim
-        )
-        world = dynamics.DynamicsModel(dynamics.DynamicsSpec(model=recipe.dynamics.model, sizes=sizes))
+        world = dynamics_of(tokens, actions, recipe.dynamics.model)
     assert (
         min(sum(weight.numel() for weight in model.parameters()) for model in (tokens, actions, world)) > 1000
     )
@@ -79,11 +87,8 @@ def test_its_models_take_a_step_at_a_tiny_size(recipe: Recipe) -> None:
     small = {"frame_hw": (32, 32), "width": 32, "depth": 1, "heads": 2}
     tokens = tokenizer.VideoTokenizer(recipe.tokenizer.model.model_copy(update=small))
     actions = lam.LatentActionModel(recipe.lam.model.model_copy(update=small))
-    sizes = dynamics.DynamicsSizes(
-        vocabulary=tokens.num_codes, num_tokens=tokens.num_tokens, code_dim=actions.code_dim
-    )
     shape = recipe.dynamics.model.model_copy(update={"width": 32, "depth": 1, "heads": 2})
-    world = dynamics.DynamicsModel(dynamics.DynamicsSpec(model=shape, sizes=sizes))
+    world = dynamics_of(tokens, actions, shape)
     index, codes = tokens.encode(frames).index, actions.encode(frames).vector.detach()
     generator = torch.Generator().manual_seed(0)
     losses = {
