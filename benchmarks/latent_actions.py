@@ -91,7 +91,7 @@ def write_report(out: Path) -> str:
         raise UserError(f"{out}: no cell is done; run a plan first")
     text = report(results)
     write_bytes(out / TABLE_FILE, text.encode())
-    write_results(out)
+    write_results(out, results)
     return text
 
 

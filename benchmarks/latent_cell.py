@@ -8,7 +8,7 @@ What cells share, and where that lies: `latent_shared.py`.
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -98,8 +98,9 @@ def run_cell(shared: Shared, cell: Cell, seed: int) -> dict[str, Any]:
 
 
 def result_of(out: Path, cell: Cell, seed: int) -> dict[str, Any] | None:
-    """What was measured of a cell before; None where nothing was."""
-    return _results_by_name(out).get((cell.name, seed))
+    """What was measured of a cell before, here or elsewhere; None where nothing was."""
+    path = out / "cells" / cell.name / f"seed-{seed}" / RESULT_FILE
+    return read_result(path) if path.is_file() else _from_elsewhere(out).get((cell.name, seed))
 
 
 @dataclass(frozen=True)
@@ -274,32 +275,30 @@ def read_result(path: Path) -> dict[str, Any]:
 
 
 def results_of(out: Path) -> list[dict[str, Any]]:
-    """Every result that a folder holds, in the order of their names."""
-    return list(_results_by_name(out).values())
-
-
-def write_results(out: Path) -> None:
-    """Keep every result of a folder in one file, which is all that another machine needs to go on from them."""
-    lines = [json.dumps(result) for result in results_of(out)]
-    write_bytes(out / RESULTS_FILE, "".join(f"{line}\n" for line in lines).encode())
-
-
-def _results_by_name(out: Path) -> dict[tuple[str, int], dict[str, Any]]:
-    """By cell and seed. What was measured here prevails over what came with `results.jsonl`.
+    """Every result that a folder holds, in the order of their names; what was measured here prevails.
 
     Raises:
         UserError: one of them is damaged.
     """
-    came = _read_lines(out / RESULTS_FILE)
-    here = [read_result(path) for path in (out / "cells").glob(f"*/seed-*/{RESULT_FILE}")]
-    found = {(Cell(**result["cell"]).name, result["seed"]): result for result in (*came, *here)}
-    return dict(sorted(found.items()))
+    here = _by_name([read_result(path) for path in (out / "cells").glob(f"*/seed-*/{RESULT_FILE}")])
+    return [result for _, result in sorted((_from_elsewhere(out) | here).items())]
 
 
-def _read_lines(path: Path) -> list[dict[str, Any]]:
+def write_results(out: Path, results: Sequence[Mapping[str, Any]]) -> None:
+    """Keep results in one file, which is all that another machine needs to go on from them."""
+    lines = [json.dumps(result) for result in results]
+    write_bytes(out / RESULTS_FILE, "".join(f"{line}\n" for line in lines).encode())
+
+
+def _by_name(results: Sequence[dict[str, Any]]) -> dict[tuple[str, int], dict[str, Any]]:
+    return {(Cell(**result["cell"]).name, result["seed"]): result for result in results}
+
+
+def _from_elsewhere(out: Path) -> dict[tuple[str, int], dict[str, Any]]:
+    path = out / RESULTS_FILE
     if not path.is_file():
-        return []
+        return {}
     try:
-        return [json.loads(line) for line in path.read_text().splitlines()]
+        return _by_name([json.loads(line) for line in path.read_text().splitlines()])
     except ValueError as error:
         raise UserError(f"{path}: damaged: {error}; restore it, or delete it") from error
