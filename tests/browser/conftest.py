@@ -76,8 +76,9 @@ def arm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def join(browser: Browser) -> Iterator[Join]:
+def join(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Join]:
     """Lets a player come to an address, each with a window of their own: join(address, hash="", **window)."""
+    photographs = request.config.getoption("--pictures")
     with contextlib.ExitStack() as windows:
 
         def come(address: str, hash: str = "", *, wait: bool = True, **window: object) -> Player:
@@ -85,7 +86,7 @@ def join(browser: Browser) -> Iterator[Join]:
             context: BrowserContext = browser.new_context(**options)  # type: ignore[arg-type]
             windows.callback(context.close)
             context.set_default_timeout(PATIENCE_MS)
-            player = Player(context.new_page(), address)
+            player = Player(context.new_page(), address, photographs)
             player.visit(hash)
             if wait:
                 player.expect_state("ready", "playing")

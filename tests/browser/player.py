@@ -1,6 +1,5 @@
 """Somebody at the page, who presses keys and sees pixels."""
 
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,6 @@ from jaxtyping import UInt8
 from numpy import ndarray
 from playwright.sync_api import Page, expect
 
-# A folder that every state of the page is photographed into; nothing is if it is not set.
-PICTURES = "GENIE_LITE_PAGE_PICTURES"
 REST_MS = 400
 READ_CANVAS = (
     """canvas => Array.from(canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data)"""
@@ -19,10 +16,13 @@ READ_CANVAS = (
 
 
 class Player:
-    """What a person does with a page. Errors of its scripts are collected: `complaints`."""
+    """What a person does with a page. Errors of its scripts are collected: `complaints`.
 
-    def __init__(self, page: Page, address: str) -> None:
-        self.page, self.address = page, address
+    `photographs` is a folder that they keep pictures in, if anybody wants to see them.
+    """
+
+    def __init__(self, page: Page, address: str, photographs: Path | None = None) -> None:
+        self.page, self.address, self.photographs = page, address, photographs
         self.complaints: list[str] = []
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("console", lambda said: self.complaints.append(said.text) if said.type == "error" else None)
@@ -103,7 +103,12 @@ class Player:
         self.page.wait_for_selector("#share-box:visible")
         return "#" + self.page.input_value("#share-link").split("#", 1)[1]
 
+    def pause(self, ms: int) -> None:
+        """Linger, if anybody wants to see it."""
+        if self.photographs is not None:
+            self.page.wait_for_timeout(ms)
+
     def photograph(self, name: str, **options: Any) -> None:
         """Keep how the page looks now, if anybody wants to see it."""
-        if folder := os.environ.get(PICTURES):
-            self.page.screenshot(path=Path(folder) / f"{name}.png", **options)
+        if self.photographs is not None:
+            self.page.screenshot(path=self.photographs / f"{name}.png", **options)

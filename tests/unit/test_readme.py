@@ -49,9 +49,20 @@ def test_every_command_is_accepted(document: str, line: str, monkeypatch: pytest
     elif program == "make":
         subprocess.run(["make", "--dry-run", *rest.split()], check=True, capture_output=True)
     else:
-        named = rest.split()
-        file = Path(*named[1].split(".")).with_suffix(".py") if named[0] == "-m" else Path(named[0])
+        file = _program(rest.split())
         assert (ROOT / file).is_file(), f"{document}: no program {file}"
+
+
+def _program(words: list[str]) -> Path:
+    """The file that a Python command runs."""
+    match words:
+        case ["-m", "pytest", file, *_]:
+            return Path(file)
+        case ["-m", module, *_]:
+            return Path(*module.split(".")).with_suffix(".py")
+        case [file, *_]:
+            return Path(file)
+    raise AssertionError("no program")
 
 
 def test_the_readme_shows_every_command_of_the_command_line() -> None:
