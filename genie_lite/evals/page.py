@@ -161,6 +161,7 @@ def render(tree: Tree, gallery: Tree | None, pictures: Mapping[str, bytes], curv
         matrix=code_table(tree["code_action"]) if tree.get("code_action") else None,
         rollout=_rollout(tree),
         control=_control(tree),
+        drive=_drive(tree),
         probes=_probes(tree),
         policies=_policies(tree),
         training=_training(curves),
@@ -297,6 +298,39 @@ def _control(tree: Tree) -> dict[str, Any] | None:
     zero = Line("no control", [(points[0][0], 0.0), (points[-1][0], 0.0)], PLAIN)
     line = Line("ΔtPSNR", points, OURS, band, marked=True)
     return {"chart": line_chart([zero, line], T_LABEL, "ΔtPSNR in dB by t", [t for t, _ in points])}
+
+
+def _drive(tree: Tree) -> dict[str, Any] | None:
+    """Rollouts of true actions, of drawn ones, and of inferred codes where the world has any."""
+    drive = tree.get("drive")
+    if not drive:
+        return None
+    arms = (
+        ("Codes of what happened", drive["inferred_psnr_db"], CEILING),
+        ("True actions", drive["psnr_db"], OURS),
+        ("Actions of other moments", drive["drawn_psnr_db"], PLAIN),
+    )
+    rows = [(name, by_t, style) for name, by_t, style in arms if by_t]
+    lines = [
+        Line(
+            name,
+            [(int(t), each["mean"]) for t, each in by_t.items()],
+            style,
+            [(int(t), each["low"], each["high"]) for t, each in by_t.items() if each["low"] is not None],
+            marked=True,
+        )
+        for name, by_t, style in rows
+    ]
+    horizons = list(drive["psnr_db"])
+    return {
+        "horizons": horizons,
+        "arms": [{"name": name, "style": style, "cells": by_t.values()} for name, by_t, style in rows],
+        "gain": drive["control_db"].values(),
+        "chart": line_chart(lines, T_LABEL, "PSNR in dB by t, by what leads", [int(t) for t in horizons]),
+        "lines": lines,
+        "episodes": drive["psnr_db"][horizons[0]]["num"],
+        "map": drive.get("map"),
+    }
 
 
 def _probes(tree: Tree) -> dict[str, Any] | None:

@@ -61,6 +61,15 @@ def measured() -> dict[str, Any]:
             "t": 4, "num_draws": 4, "delta_psnr_db": interval(3.0), "noise_delta_psnr_db": interval(0.0),
             "by_t": {str(t): interval(3.0) for t in range(1, 5)},
         },
+        "drive": {
+            "psnr_db": {t: interval(24.0) for t in by_t}, "drawn_psnr_db": {t: interval(21.5) for t in by_t},
+            "inferred_psnr_db": {t: interval(25.0) for t in by_t}, "control_db": {t: interval(2.5) for t in by_t},
+            "to_inferred_db": {t: interval(-1.0) for t in by_t},
+            "map": {
+                "transitions": 8765, "code_accuracy": interval(0.62), "commonest_accuracy": interval(0.27),
+                "round_trip": interval(0.93),
+            },
+        },
         "probe": {arm: interval(mean) for arm, mean in probe.items()},
         "probe_gain": {"code_over_majority": interval(0.4), "code_over_random_lam": interval(0.35)},
         "probe_about": {"kind": "accuracy", "train_transitions": 900, "test_transitions": 12345},
@@ -189,6 +198,38 @@ def test_every_section_that_was_measured_is_on_the_page(run: Path) -> None:
     assert "Doors & <b>keys</b>" in page.text  # escaped: a title is text
 
 
+@pytest.mark.parametrize(
+    ("change", "said", "unsaid"),
+    [
+        (
+            {},
+            ["Codes of what happened", "is right in 27 %", "93 % have this action", "turned into a code"],
+            [],
+        ),
+        ({"round_trip": None}, ["62 % have the very code"], ["have this action"]),
+        (
+            {"inferred_psnr_db": {}, "to_inferred_db": {}, "map": None},
+            ["was trained on true actions", "Actions of other moments"],
+            ["Codes of what happened", "turned into"],
+        ),
+    ],
+)
+def test_the_page_says_how_well_true_actions_are_followed(
+    run: Path, change: dict[str, Any], said: list[str], unsaid: list[str]
+) -> None:
+    tree = measured()
+    (tree["drive"]["map"] if "round_trip" in change else tree["drive"]).update(change)
+    if change.get("map", ...) is None:
+        del tree["drive"]["map"]
+    write_json(run / "evaluate.json", tree)
+    write_report(run)
+    text = " ".join(Page((run / "report.html").read_text()).text.split())
+    section = text[text.index("Does the world follow true actions?") : text.index("Do the codes know")]
+    assert "What true actions add, dB+2.5+2.5 to +2.5" in section
+    assert [word for word in said if word not in section] == []
+    assert [word for word in unsaid if word in section] == []
+
+
 def test_the_heading_says_the_runs_name_once(run: Path) -> None:
     for title, heading in (("doors", "Latent action report"), ("Keys", "Latent action report: Keys")):
         write_json(run / "evaluate.json", measured() | {"about": {"title": title, "lines": {}}})
@@ -256,6 +297,7 @@ def test_sections_without_figures_are_left_out(run: Path, absent: tuple[str, ...
     assert ("Does a policy come out" in text) is ("policy" not in absent)
     assert ("Do the codes know the true action" in text) is ("probe" not in absent)
     assert ("Does the world obey" in text) is ("rollout" not in absent)
+    assert ("Does the world follow" in text) is ("drive" not in absent)
 
 
 def test_a_run_without_pictures_or_measurements_still_has_a_report(run: Path) -> None:
