@@ -20,6 +20,8 @@ from torch import Tensor
 from genie_lite.adapt.adapt import read_adapted
 from genie_lite.adapt.config import AdaptConfig
 from genie_lite.adapt.material import draw_budget
+from genie_lite.adapt.policy import Policy
+from genie_lite.adapt.prior import expect, load_prior
 from genie_lite.adapt.reverse import (
     ActionToCode,
     FittedReverse,
@@ -48,7 +50,7 @@ class Controls:
 
     kind: codes themselves, a true choice, or a true vector. names: per code, per choice or per component. low, high:
     of a vector, the range of the labels, in its own units; empty otherwise. num_codes: of the world. reads_change:
-    whether a vector means more beside the one before it, see `codes_of`.
+    whether a vector means more beside the one before it, see `codes_of`. prior: what a picture leads one to expect.
     """
 
     kind: Literal["code", "discrete", "continuous"]
@@ -58,21 +60,33 @@ class Controls:
     num_codes: int
     reads_change: bool = False
     reverse: ActionToCode | None = field(default=None, repr=False, compare=False)
+    prior: Policy | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def reads_frames(self) -> bool:
+        """Whether an action means more beside the frame that it is taken at, see `codes_of`."""
+        return self.reverse is not None and self.prior is not None
 
     def codes_of(
-        self, action: Int[Tensor, " b"] | Float[Tensor, "b a"], before: Float[Tensor, "b a"] | None = None
+        self,
+        action: Int[Tensor, " b"] | Float[Tensor, "b a"],
+        before: Float[Tensor, "b a"] | None = None,
+        frames: Float[Tensor, "b c h w"] | None = None,
     ) -> Int[Tensor, " b"]:
         """The likeliest code of each action.
 
         Args:
             action: numbers of codes or of choices, or vectors in their own units.
             before: the vectors one transition earlier, where `reads_change`; see `ActionToCode.probabilities`.
+            frames: in [0, 1], that the actions are taken at, where `reads_frames`; without them an action has the same
+                code everywhere.
 
         Raises:
             UserError: actions of another kind, shape or range.
         """
         if self.reverse is not None:
-            return self.reverse.codes_of(action, before).to(action.device)
+            expected = None if self.prior is None or frames is None else expect(self.prior, frames)
+            return self.reverse.codes_of(action, before, expected).to(action.device)
         is_whole = not (action.is_floating_point() or action.dtype == torch.bool) and action.ndim == 1
         if not is_whole or (len(action) and not 0 <= int(action.min()) <= int(action.max()) < self.num_codes):
             raise UserError(
@@ -122,6 +136,7 @@ def action_controls(run: Path) -> Controls | None:
         num_codes=reverse.num_codes,
         reads_change=reverse.spec.reads in ("change", "both"),
         reverse=reverse,
+        prior=load_prior(folder, read_artifact(run / "lam", "lam").sha256),
     )
 
 

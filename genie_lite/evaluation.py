@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from genie_lite.adapt.adapt import arm_folder, read_adapted
 from genie_lite.adapt.ceiling import read_supervised
@@ -30,13 +29,13 @@ from genie_lite.envs.games import game_of
 from genie_lite.errors import UserError
 from genie_lite.evals.codes import agreement
 from genie_lite.evals.control import score_control
-from genie_lite.evals.driven import ToCodes, known_actions, score_drive, score_map
+from genie_lite.evals.driven import ToCodes, deal, known_actions, lead, score_drive, score_map
 from genie_lite.evals.gallery import paint, write_gallery
 from genie_lite.evals.probe import ProbeScore, Split, probe_continuous, probe_discrete
 from genie_lite.evals.reconstruction import score_lam, score_tokenizer
 from genie_lite.evals.rollout import HORIZONS, continue_clips, score_rollout
 from genie_lite.evals.score import BLIND, Plays, play_policy, score_policies
-from genie_lite.evals.transitions import Transitions, label_transitions
+from genie_lite.evals.transitions import Transitions, frames_of, label_transitions
 from genie_lite.evals.tree import to_tree
 from genie_lite.evals.untrained import CALIBRATION_SHOTS, with_random_weights
 from genie_lite.models.lam import LatentActionModel, load_lam
@@ -97,11 +96,12 @@ def measure_world(
     progress("rollouts", 1, 4)
     codes = None
     if world.actions:
-        clips, codes = known_actions(clips, labels, _as_they_are) if labels is not None else ([], [])
-        if not clips:
+        known = known_actions(clips, labels) if labels is not None else []
+        if not known:
             return Findings(
                 sections, ["The world is led by true actions, and no held-out clip has them all."]
             )
+        clips, codes = [each.clip for each in known], [each.action.to(device) for each in known]
     continuations = continue_clips(
         world,
         clips,
@@ -161,31 +161,28 @@ def measure_drive(
         )
     section, world = recipe.evaluate, load_world_to_measure(recipe, device)
     held_out = _held_out_clips(recipe, shards, min(section.clips, DRIVE_CLIPS), device, DRIVE_T)
-    clips, codes = known_actions(held_out, labels, codes_of)
-    if not clips:
+    known = known_actions(held_out, labels)
+    if not known:
         return Findings(left_out=["The world is not driven by true actions: no held-out clip has them all."])
     progress("driven by actions", 0, 2)
-    horizon = min(section.horizon, DRIVE_T)
-    continued = partial(
-        continue_clips,
-        world,
-        clips,
-        prompt_frames=section.prompt_frames,
-        horizon=horizon,
-        seed=recipe.seed,
-    )
+    given, horizon = section.prompt_frames, min(section.horizon, DRIVE_T)
+    led = partial(lead, world, codes_of=codes_of, prompt_frames=given, horizon=horizon, seed=recipe.seed)
+    inferred = None
+    if not world.actions:
+        clips = [each.clip for each in known]
+        inferred = continue_clips(world, clips, prompt_frames=given, horizon=horizon, seed=recipe.seed)
     score = score_drive(
-        world,
-        continued(codes=codes),
-        None if world.actions else continued(),
+        led(known),
+        led(deal(known, recipe.seed)),
+        inferred,
         [t for t in HORIZONS if t <= horizon],
-        recipe.seed,
     )
     progress("driven by actions", 1, 2)
     tree = score.tree()
     if not world.actions:
-        test = label_transitions(world.lam, shards.spread("test", PROBE_SHOTS), labels, device)
-        tree |= {"map": to_tree(score_map(test, codes_of, world.num_codes))}
+        shots = list(shards.spread("test", PROBE_SHOTS))
+        test = label_transitions(world.lam, shots, labels, device)
+        tree |= {"map": to_tree(score_map(test, frames_of(shots, labels), codes_of, world.num_codes))}
     progress("driven by actions", 2, 2)
     return Findings({"drive": tree})
 
@@ -198,11 +195,6 @@ def _held_out_clips(
     num_frames = section.prompt_frames + min(section.horizon, most or section.horizon)
     clips = validation_clips(shards, "test", num_frames, num, batch=section.batch)
     return [clip.to(device) for clip in clips]
-
-
-def _as_they_are(action: Tensor, before: Tensor | None) -> Tensor:
-    """The codes of a world of true actions."""
-    return action
 
 
 def load_world_to_measure(recipe: Recipe, device: str) -> World:

@@ -42,7 +42,12 @@ PATIENCE_S = 30
 class ToyControls(Controls):
     """Five actions of the toy game on four codes."""
 
-    def codes_of(self, action: torch.Tensor, before: torch.Tensor | None = None) -> torch.Tensor:
+    def codes_of(
+        self,
+        action: torch.Tensor,
+        before: torch.Tensor | None = None,
+        frames: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """The last two actions share a code."""
         return action.clamp_max(self.num_codes - 1)
 
@@ -51,7 +56,12 @@ class ToyControls(Controls):
 class ArmControls(Controls):
     """A vector of two components; the code is told by the first, and by whether the second has grown."""
 
-    def codes_of(self, action: torch.Tensor, before: torch.Tensor | None = None) -> torch.Tensor:
+    def codes_of(
+        self,
+        action: torch.Tensor,
+        before: torch.Tensor | None = None,
+        frames: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """One of four."""
         has_grown = torch.zeros(len(action)) if before is None else (action[:, 1] > before[:, 1]).float()
         return (2 * (action[:, 0] > 0) + has_grown).long()

@@ -12,6 +12,7 @@ the policy of bc_labels and the inverse model of idm_labels by one fifth (`stopp
     policy.safetensors policy.json     ours; with action names, normalisers, context and parents' hashes
     mapping.safetensors mapping.json   ours; code -> action
     reverse.safetensors reverse.json   action -> code, to drive the world by real actions (`reverse.py`)
+    prior/policy.*                     games only: frame -> code, beside it (`prior.py`)
     arms/<arm>/policy.*                the others
     held_out.parquet change/mapping.*  robots only: predictions of all decoders, the decoder of changes
     adapt.json                         what was done, and how well the relabelling went; written last
@@ -42,7 +43,8 @@ from genie_lite.adapt.footage import Footage, load_footage
 from genie_lite.adapt.idm import infer, train_idm
 from genie_lite.adapt.mapping import DictionaryMapping, Fitted, choose, fit_mapping, save_mapping
 from genie_lite.adapt.material import Material, gather
-from genie_lite.adapt.policy import Policy, fit_policy, read_policy_card, save_policy
+from genie_lite.adapt.policy import Policy, PolicyConfig, fit_policy, read_policy_card, save_policy
+from genie_lite.adapt.prior import MOST_CODES, fit_prior, prior_about, save_prior
 from genie_lite.adapt.reverse import fit_reverse, pairs_of, save_reverse
 from genie_lite.adapt.setting import Progress, Setting
 from genie_lite.adapt.stopping import Stop
@@ -95,7 +97,7 @@ class Plan:
         tree = {
             "arm": arm,
             "parents": dict(self.parents),
-            "config": self.config.model_dump(),
+            "config": self.config.model_dump(exclude={"prior_steps"}),
             "seed": self.setting.seed,
         }
         return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
@@ -168,9 +170,11 @@ def adapt(material: Material, plan: Plan, arms: Sequence[Arm] = ("latent",)) -> 
     about = {arm: _finish_arm(arm, material, plan, robot) for arm in arms}
     reverse = fit_reverse(pairs_of(material), plan.config.mapping, plan.setting.seed)
     save_reverse(plan.out, reverse, plan.parents)
+    _finish_prior(material, plan)
     summary = {
         "format": FORMAT,
         "kind": material.actions.kind,
+        "num_codes": material.num_codes,
         "action_names": list(material.actions.names),
         "labels": {
             "transitions": int(material.labelled.sum()),
@@ -321,7 +325,9 @@ def _finished(plan: Plan, arms: Sequence[Arm]) -> Adapted | None:
         return None
     found = read_adapted(plan.out)
     same = found.summary["inputs"] == {arm: plan.inputs(arm) for arm in arms}
-    return found if same and all(_has_arm(plan, arm) for arm in arms) else None
+    wants_prior = _wants_prior(found.summary["kind"], found.summary.get("num_codes", 0), plan.config)
+    has_prior = not wants_prior or prior_about(plan.out) == _prior_from(plan)
+    return found if same and has_prior and all(_has_arm(plan, arm) for arm in arms) else None
 
 
 def _check(material: Material, config: AdaptConfig) -> None:
@@ -339,6 +345,40 @@ def _has_arm(plan: Plan, arm: Arm) -> bool:
     if not (folder / "policy.json").is_file():
         return False
     return read_policy_card(folder)["about"].get("inputs") == plan.inputs(arm)
+
+
+def _prior_config(config: AdaptConfig) -> PolicyConfig:
+    """Of the network that expects codes: a policy's, which sees one frame."""
+    return config.policy.model_copy(update={"context": 1, "steps": config.prior_steps})
+
+
+def _prior_from(plan: Plan) -> dict[str, Any]:
+    """All that the prior depends on; labels are not among it."""
+    parents = {name: plan.parents[name] for name in ("lam", "shards") if name in plan.parents}
+    config = json.loads(_prior_config(plan.config).model_dump_json())
+    return parents | {"config": config, "seed": plan.setting.seed}
+
+
+def _wants_prior(kind: Kind, num_codes: int, config: AdaptConfig) -> bool:
+    """A robot's vector tells its code by itself, or not at all: what its pictures add is not measured."""
+    return kind == "discrete" and config.prior_steps > 0 and num_codes <= MOST_CODES
+
+
+def _finish_prior(material: Material, plan: Plan) -> None:
+    """Learn and save what pictures lead one to expect, unless it is there already."""
+    wanted = _wants_prior(material.actions.kind, material.num_codes, plan.config)
+    if not wanted or prior_about(plan.out) == _prior_from(plan):
+        return
+    watched, setting = material.watched, plan.setting.named("prior")
+    prior = fit_prior(
+        material.footage,
+        watched.rows,
+        watched.code,
+        material.num_codes,
+        _prior_config(plan.config),
+        setting,
+    )
+    save_prior(plan.out, prior, _prior_from(plan))
 
 
 def _decode_robot(material: Material, plan: Plan) -> RobotArms:

@@ -17,4 +17,5 @@ class AdaptConfig(Config):
     mapping: MappingConfig = MappingConfig()
     idm: IDMConfig = IDMConfig()
     policy: PolicyConfig = PolicyConfig()
+    prior_steps: int = Field(default=400, ge=0)  # of the network that expects codes, see `prior.py`; 0: none
     temperature: float = Field(default=1.0, ge=0)  # of the policy at play; 0 takes the likeliest action

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from genie_lite.adapt.config import AdaptConfig
@@ -25,16 +25,25 @@ from genie_lite.latents.table import Latents
 
 
 @dataclass(frozen=True)
+class Watched:
+    """Transitions of the training split, whoever made them. rows: of frame k in the footage. code: of each."""
+
+    rows: np.ndarray
+    code: Int[Tensor, " transitions"]
+
+
+@dataclass(frozen=True)
 class Material:
     """One row per transition, in the order of the shards.
 
-    footage: all frames. rows: row of frame k in the footage. given: what mappings may read. source, split:
-    of the transition. actions: what the labels name. target: one-hot or real action where there is a label,
-    zero elsewhere. known: whether there is a label. labelled: whether it lies within the budget; only the
-    oracle, and measurements, may use a label outside of it.
+    footage: all frames. watched: all that was seen, not the demonstrations alone. rows: row of frame k in the
+    footage. given: what mappings may read. source, split: of the transition. actions: what the labels name.
+    target: one-hot or real action where there is a label, zero elsewhere. known: whether there is a label.
+    labelled: whether it lies within the budget; only the oracle, and measurements, may use a label outside of it.
     """
 
     footage: Footage
+    watched: Watched
     rows: np.ndarray
     given: MappingInput
     source: np.ndarray
@@ -73,9 +82,10 @@ def gather(
         UserError: no source is a demonstration, no frame has a label (the sources' names differ), fewer than
             two transitions do, or a game's transition spans more than one frame of its video.
     """
-    latents = latents.select(_demonstrated(latents.source, config.demonstrations))
     where = join(footage.source, footage.frame_index, latents.source, latents.frame_index)
     latents = latents.select(latents.valid & (where >= 0) & footage.has_next[where])
+    watched = _watched(footage, latents.select(latents.split == "train"))
+    latents = latents.select(_demonstrated(latents.source, config.demonstrations))
     rows = join(footage.source, footage.frame_index, latents.source, latents.frame_index)
     label_of = labels.locate(latents.source, latents.frame_index)
     known, train = label_of >= 0, latents.split == "train"
@@ -91,6 +101,7 @@ def gather(
     budget = draw_budget(usable, config, seed)
     return Material(
         footage=footage,
+        watched=watched,
         rows=rows,
         given=mapping_input(latents, num_codes, config.mapping.before, config.mapping.after),
         source=latents.source,
@@ -101,6 +112,11 @@ def gather(
         known=known,
         labelled=budget.locate(latents.source, latents.frame_index) >= 0,
     )
+
+
+def _watched(footage: Footage, latents: Latents) -> Watched:
+    rows = join(footage.source, footage.frame_index, latents.source, latents.frame_index)
+    return Watched(rows, torch.from_numpy(latents.code).long())
 
 
 def draw_budget(usable: Labels, config: AdaptConfig, seed: int) -> Labels:

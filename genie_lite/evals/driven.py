@@ -8,9 +8,10 @@ All three begin from the same frames, with the same noise, and are compared with
 knows what happened, a wall for instance, and an action does not: `driven` need not reach `inferred`, but a map that is
 any good leaves `drawn` behind. A world that was trained on true actions has no inferred codes to be compared with.
 
-Two figures tell of the map alone. `code_accuracy`: share of transitions whose code is the one that the action is turned
-into, beside always saying the commonest. `round_trip`: of the transitions whose code an action is turned into, the
-share that have this action; means over actions as frequent as they are; 1 where every action has a code of its own.
+Figures that tell of the map alone. `code_accuracy`: share of transitions whose code is the one that the action is
+turned into, beside that of the same map without the frame (`blind_accuracy`), and of always saying the commonest.
+`round_trip`, of the map without the frame: of the transitions whose code an action is turned into, the share that have
+this action; means over actions as frequent as they are; 1 where every action has a code of its own.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,11 +20,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from genie_lite.data.labels import Labels
-from genie_lite.data.loading.loader import Clip
+from genie_lite.data.loading.loader import Clip, to_frames
 from genie_lite.evals import fidelity
 from genie_lite.evals.fidelity import compare
 from genie_lite.evals.interval import bootstrap, by_unit, mean_over
@@ -33,8 +34,12 @@ from genie_lite.evals.tree import to_tree
 from genie_lite.models.world import World
 from genie_lite.types import Interval
 
-# (true actions, those one transition before or NaN) -> codes, of rows
-ToCodes = Callable[[Int[Tensor, " b"] | Float[Tensor, "b a"], Float[Tensor, "b a"] | None], Int[Tensor, " b"]]
+Frames = UInt8[np.ndarray, "rows h w c"]
+# (true actions, those one transition before or NaN, the frames that they are taken at) -> codes, of rows
+ToCodes = Callable[
+    [Int[Tensor, " b"] | Float[Tensor, "b a"], Float[Tensor, "b a"] | None, Float[Tensor, "b c h w"] | None],
+    Int[Tensor, " b"],
+]
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,7 @@ class MapScore:
 
     transitions: int
     code_accuracy: Interval
+    blind_accuracy: Interval
     commonest_accuracy: Interval
     round_trip: Interval | None
 
@@ -67,12 +73,22 @@ class DriveScore:
         return to_tree(self)
 
 
-def known_actions(
-    clips: Sequence[Clip], labels: Labels, codes_of: ToCodes
-) -> tuple[list[Clip], list[Int[Tensor, "b k"]]]:
-    """The windows of which every transition has a label, and the codes that their true actions stand for."""
-    kept: list[Clip] = []
-    codes: list[Tensor] = []
+@dataclass(frozen=True)
+class Known:
+    """A batch of windows of which every action is known.
+
+    action: per transition, true choices or vectors. before: vectors one transition earlier, NaN before the first;
+    None for choices.
+    """
+
+    clip: Clip
+    action: Int[Tensor, "b k"] | Float[Tensor, "b k a"]
+    before: Float[Tensor, "b k a"] | None
+
+
+def known_actions(clips: Sequence[Clip], labels: Labels) -> list[Known]:
+    """The windows of which every transition has a label, with their true actions."""
+    kept: list[Known] = []
     for clip in clips:
         index = np.asarray(clip.frame_index, dtype=np.int64)
         first = index[:, :-1]
@@ -83,48 +99,121 @@ def known_actions(
         if not whole.any():
             continue
         rows = np.flatnonzero(whole)
-        part = _rows_of(clip, rows)
-        action = labels.action[at[rows]]
-        found = [_codes_at(action, k, codes_of) for k in range(action.shape[1])]
-        kept.append(part)
-        codes.append(torch.stack(found, dim=1).to(part.frames.device))
-    return kept, codes
+        action = torch.from_numpy(labels.action[at[rows]])
+        before = None
+        if action.ndim == 3:
+            before = torch.cat([torch.full_like(action[:, :1], torch.nan), action[:, :-1]], dim=1)
+        kept.append(Known(_rows_of(clip, rows), action, before))
+    return kept
 
 
-def score_map(held_out: Transitions, codes_of: ToCodes, num_codes: int) -> MapScore:
-    """Score a map from actions to codes on labelled transitions of held-out episodes, at least one."""
+def deal(known: Sequence[Known], seed: int) -> list[Known]:
+    """The same windows, each transition led by the action of another one, of any window."""
+    order = torch.randperm(
+        sum(each.action.shape[:2].numel() for each in known), generator=torch.Generator().manual_seed(seed)
+    )
+
+    def dealt(columns: Sequence[Tensor]) -> list[Tensor]:
+        rows = torch.cat([each.flatten(0, 1) for each in columns])[order]
+        parts = rows.split([each.shape[:2].numel() for each in columns])
+        return [part.view_as(each) for part, each in zip(parts, columns, strict=True)]
+
+    action = dealt([each.action for each in known])
+    if any(each.before is None for each in known):
+        return [replace(each, action=own) for each, own in zip(known, action, strict=True)]
+    before = dealt([each.before for each in known if each.before is not None])
+    return [
+        replace(each, action=own, before=last) for each, own, last in zip(known, action, before, strict=True)
+    ]
+
+
+@torch.inference_mode()
+def lead(
+    world: World,
+    known: Sequence[Known],
+    codes_of: ToCodes,
+    *,
+    prompt_frames: int,
+    horizon: int,
+    seed: int = 0,
+) -> list[Continuation]:
+    """Let the world continue windows under their actions, each turned into a code at the frame that the world shows.
+
+    The same noise as that of `continue_clips`.
+    """
+    made = []
+    for number, each in enumerate(known):
+        frames = each.clip.frames[:, : prompt_frames + horizon]
+        prompt, target = frames[:, :prompt_frames], frames[:, prompt_frames:]
+        state, frame = world.reset(prompt, seed + number), prompt[:, -1]
+        sampled, codes = [], []
+        for k in range(prompt_frames - 1, prompt_frames - 1 + horizon):
+            before = None if each.before is None else each.before[:, k]
+            codes.append(codes_of(each.action[:, k], before, frame).to(frame.device))
+            state, frame = world.step(state, codes[-1])
+            sampled.append(frame)
+        made.append(
+            Continuation(
+                prompt,
+                target,
+                torch.stack(codes, dim=1),
+                torch.stack(sampled, dim=1),
+                tuple(each.clip.source),
+                seed + number,
+            )
+        )
+    return made
+
+
+def score_map(
+    held_out: Transitions, frames: Frames, codes_of: ToCodes, num_codes: int, batch: int = 256
+) -> MapScore:
+    """Score a map from actions to codes on labelled transitions of held-out episodes, at least one.
+
+    Args:
+        held_out: the transitions.
+        frames: the first frame of each, uint8 `rows h w c`.
+        codes_of: the map.
+        num_codes: of the alphabet.
+        batch: rows that are asked for at once.
+    """
     action = torch.from_numpy(held_out.action)
     is_choice = action.ndim == 1
     before = None
     if not is_choice:
         before = torch.from_numpy(np.where(held_out.follows[:, None], held_out.before, np.float32("nan")))
-    said = codes_of(action, before).numpy()
+
+    def ask(rows: slice) -> Tensor:
+        last = None if before is None else before[rows]
+        return codes_of(action[rows], last, to_frames(frames[rows]))
+
+    said = torch.cat([ask(slice(at, at + batch)) for at in range(0, len(action), batch)]).numpy()
+    blind = codes_of(action, before, None).numpy()
     usual = np.bincount(held_out.code, minlength=num_codes).argmax()
     return MapScore(
         transitions=len(held_out),
         code_accuracy=mean_over(said == held_out.code, held_out.episode),
+        blind_accuracy=mean_over(blind == held_out.code, held_out.episode),
         commonest_accuracy=mean_over(held_out.code == usual, held_out.episode),
-        round_trip=_round_trip(held_out, said) if is_choice else None,
+        round_trip=_round_trip(held_out, blind) if is_choice else None,
     )
 
 
 def score_drive(
-    world: World,
     driven: Sequence[Continuation],
+    drawn: Sequence[Continuation],
     inferred: Sequence[Continuation] | None,
     horizons: Sequence[int],
-    seed: int = 0,
 ) -> DriveScore:
     """Compare rollouts of true actions with those of drawn ones, and of inferred codes where there are any.
 
     Args:
-        world: that made them.
-        driven: rollouts whose codes are those of true actions.
-        inferred: of the same windows and noise.
+        driven: rollouts that true actions led.
+        drawn: those that dealt ones led, of the same windows and noise.
+        inferred: those of inferred codes, likewise.
         horizons: 1 is the first sampled frame.
-        seed: of the order in which actions are dealt out to other moments.
     """
-    ours, drawn = _errors(driven), _errors(_dealt(world, driven, seed))
+    ours, others = _errors(driven), _errors(drawn)
     theirs = None if inferred is None else _errors(inferred)
     episodes = np.asarray([name for each in driven for name in each.episodes])
 
@@ -136,9 +225,9 @@ def score_drive(
 
     return DriveScore(
         psnr_db=psnr(ours),
-        drawn_psnr_db=psnr(drawn),
+        drawn_psnr_db=psnr(others),
         inferred_psnr_db={} if theirs is None else psnr(theirs),
-        control_db=gain(drawn),
+        control_db=gain(others),
         to_inferred_db={} if theirs is None else gain(theirs),
     )
 
@@ -149,15 +238,6 @@ def _rows_of(clip: Clip, rows: np.ndarray) -> Clip:
         name: [getattr(clip, name)[row] for row in chosen] for name in ("source", "start", "frame_index")
     }
     return replace(clip, frames=clip.frames[chosen], key=[], dt_s=[], weight=None, **parts)
-
-
-def _codes_at(action: np.ndarray, k: int, codes_of: ToCodes) -> Tensor:
-    """The codes of the k-th transition of some windows, the action before it known but for the first."""
-    now = torch.from_numpy(action[:, k])
-    if action.ndim == 2:
-        return codes_of(now, None)
-    before = torch.from_numpy(action[:, k - 1]) if k else torch.full_like(now, torch.nan)
-    return codes_of(now, before)
 
 
 def _round_trip(held_out: Transitions, said: np.ndarray) -> Interval:
@@ -177,18 +257,6 @@ def _round_trip(held_out: Transitions, said: np.ndarray) -> Interval:
         return (own * sums[..., -1]).sum(axis=-1) / np.maximum(sums[..., -1].sum(axis=-1), 1e-9)
 
     return bootstrap(by_unit(table, held_out.episode), statistic)
-
-
-def _dealt(world: World, driven: Sequence[Continuation], seed: int) -> list[Continuation]:
-    """The same rollouts, each transition led by the action of another one, of any window."""
-    codes = torch.cat([each.codes.flatten() for each in driven])
-    order = torch.randperm(len(codes), generator=torch.Generator().manual_seed(seed)).to(codes.device)
-    parts = codes[order].split([each.codes.numel() for each in driven])
-    made = []
-    for each, part in zip(driven, parts, strict=True):
-        dealt = part.view_as(each.codes)
-        made.append(replace(each, codes=dealt, sampled=world.rollout(each.prompt, dealt, each.seed)))
-    return made
 
 
 def _errors(continuations: Sequence[Continuation]) -> np.ndarray:

@@ -330,6 +330,7 @@ def _drive(tree: Tree) -> dict[str, Any] | None:
         "lines": lines,
         "episodes": drive["psnr_db"][horizons[0]]["num"],
         "map": drive.get("map"),
+        "blind": (drive.get("map") or {}).get("blind_accuracy"),
     }
 
 

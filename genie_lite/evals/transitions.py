@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 
 from genie_lite.data.labels import Labels
 from genie_lite.data.loading.loader import to_frames
@@ -66,6 +67,17 @@ def label_transitions(
             for field in fields(Transitions)
         }
     )
+
+
+def frames_of(samples: Iterable[Sample], labels: Labels) -> UInt8[np.ndarray, "rows h w c"]:
+    """The first frame of every row that `label_transitions` makes of the same shots, in the same order."""
+    parts = []
+    for sample in samples:
+        native = np.asarray(sample.meta["source_frames"][:-1], dtype=np.int64)
+        known = labels.locate(np.full(len(native), sample.meta["source"]), native) >= 0
+        if known.any():
+            parts.append(sample.whole()[:-1][known])
+    return np.concatenate(parts)
 
 
 def _of_shot(

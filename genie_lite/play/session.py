@@ -199,8 +199,8 @@ class Session:
         if wanted.terms == "code":
             assert isinstance(action, int)
             return lambda: (action, None)
-        before = self.tree.led_to(self.cursor)[1]
-        return lambda: (self._code_of(action, before), action)
+        cursor = self.cursor
+        return lambda: (self._code_of(action, cursor), action)
 
     def _driven(self, name: str) -> Callable[[], tuple[int, Action]]:
         driver = self._offer.policies.get(name)
@@ -216,14 +216,16 @@ class Session:
             frames = np.stack([*before, *film])[-driver.context :]
             chosen = driver(frames[None], _generator(self.begun.seed, cursor.frame))[0]
             action = chosen.tolist() if chosen.ndim else int(chosen)
-            return self._code_of(action, self.tree.led_to(cursor)[1]), action
+            return self._code_of(action, cursor), action
 
         return choose
 
-    def _code_of(self, action: Action, before: Action) -> int:
-        """The code of an action, given the one that led to the cursor, if there was one."""
+    def _code_of(self, action: Action, at: Moment) -> int:
+        """The code of an action at a moment, on the engine's thread."""
+        controls, before = self._offer.controls, self.tree.led_to(at)[1]
         last = torch.tensor([before]) if isinstance(before, list) else None
-        return int(self._offer.controls.codes_of(torch.tensor([action]), last)[0])
+        frames = to_frames(self._kept.picture(self.tree, at)[None]) if controls.reads_frames else None
+        return int(controls.codes_of(torch.tensor([action]), last, frames)[0])
 
     # --- what is shown -------------------------------------------------------------------------------------------
 

@@ -201,7 +201,8 @@ class Streams:
         if controls.kind != "continuous":
             if not all(space.contains(each) for each in action):
                 raise UserError(f"action: found {action.tolist()}, expected one of {space} per stream")
-            return controls.codes_of(torch.as_tensor(action).long()).cpu().long()
+            frames = to_frames(self.frames[which]) if controls.reads_frames else None
+            return controls.codes_of(torch.as_tensor(action).long(), frames=frames).cpu().long()
         if action.shape != (len(which), len(controls.names)) or not np.isfinite(action).all():
             raise UserError(
                 f"action: found {action.tolist()}, expected {len(controls.names)} finite numbers per stream"

@@ -34,6 +34,7 @@ CONFIG = AdaptConfig(
     mapping=MappingConfig(steps=30, hidden=8, folds=3),
     idm=IDMConfig(steps=5, batch=4, precision="32-true"),
     policy=PolicyConfig(patch=4, merge=2, width=16, depth=1, heads=2, steps=8, batch=8, precision="32-true"),
+    prior_steps=4,
 )
 NAMES = ("left", "stay", "right")
 

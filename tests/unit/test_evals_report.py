@@ -66,8 +66,8 @@ def measured() -> dict[str, Any]:
             "inferred_psnr_db": {t: interval(25.0) for t in by_t}, "control_db": {t: interval(2.5) for t in by_t},
             "to_inferred_db": {t: interval(-1.0) for t in by_t},
             "map": {
-                "transitions": 8765, "code_accuracy": interval(0.62), "commonest_accuracy": interval(0.27),
-                "round_trip": interval(0.93),
+                "transitions": 8765, "code_accuracy": interval(0.62), "blind_accuracy": interval(0.41),
+                "commonest_accuracy": interval(0.27), "round_trip": interval(0.93),
             },
         },
         "probe": {arm: interval(mean) for arm, mean in probe.items()},
@@ -203,7 +203,13 @@ def test_every_section_that_was_measured_is_on_the_page(run: Path) -> None:
     [
         (
             {},
-            ["Codes of what happened", "is right in 27 %", "93 % have this action", "turned into a code"],
+            [
+                "Codes of what happened",
+                "is right in 27 %",
+                "93 % have this action",
+                "turned into a code",
+                "41 % where the map does not see",
+            ],
             [],
         ),
         ({"round_trip": None}, ["62 % have the very code"], ["have this action"]),

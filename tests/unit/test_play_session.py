@@ -3,11 +3,13 @@
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from genie_lite.errors import UserError
 from genie_lite.play import exports
@@ -146,6 +148,39 @@ def test_actions_become_codes(tmp_path: Path) -> None:
         assert [(each.action, each.code) for each in shown] == [(4, 3), (1, 1)]
         shown = await game.act(code(2))
         assert (shown.action, shown.code) == (None, 2)
+
+    perform(playing.offer(tmp_path, game=True), scene)
+
+
+@dataclass(frozen=True)
+class SeeingControls(playing.ToyControls):
+    """The code of an action is told by the corner of the frame that it is taken at."""
+
+    @property
+    def reads_frames(self) -> bool:
+        return True
+
+    def codes_of(
+        self, action: torch.Tensor, before: torch.Tensor | None = None, frames: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        assert frames is not None
+        return (255 * frames[:, 0, 0, 0]).round().long() % self.num_codes
+
+
+def test_an_action_means_what_the_frame_before_it_says(tmp_path: Path) -> None:
+    """Also from a moment in the past, and where a policy chooses."""
+
+    async def scene(offer: Offer, engine: Engine) -> None:
+        controls = SeeingControls("discrete", playing.MOVES, (), (), offer.world.num_codes)
+        game = await game_of(replace(offer, controls=controls), engine)
+        seen = [offer.starts.frames(0)[-1]]
+        for wanted in (Act(type="act", action=0), Act(type="act", driver="brightest")) * 2:
+            shown = await game.act(wanted)
+            assert shown.code == seen[-1][0, 0, 0] % 4
+            seen.append(shown.picture)
+        assert len({int(frame[0, 0, 0]) % 4 for frame in seen[:-1]}) > 1
+        await game.seek(Moment(0, 1))
+        assert (await game.act(Act(type="act", action=3))).code == seen[1][0, 0, 0] % 4
 
     perform(playing.offer(tmp_path, game=True), scene)
 

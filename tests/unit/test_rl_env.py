@@ -185,7 +185,12 @@ def test_episodes_start_from_levels_of_the_game(run: Path) -> None:
 class Backwards(Controls):
     """Choices, or the sign of a vector's change, stand for codes from the other end."""
 
-    def codes_of(self, action: torch.Tensor, before: torch.Tensor | None = None) -> torch.Tensor:
+    def codes_of(
+        self,
+        action: torch.Tensor,
+        before: torch.Tensor | None = None,
+        frames: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         if before is None:
             return NUM_CODES - 1 - action
         return torch.where(torch.nan_to_num(before)[:, 0] < action[:, 0], 3, 1)
@@ -200,6 +205,31 @@ def test_real_actions_become_codes(run: Path, monkeypatch: pytest.MonkeyPatch) -
     assert env.step(0)[-1]["code"] == 3
     with pytest.raises(UserError, match=r"action: found \[3\], expected one of Discrete\(3\)"):
         env.step(3)
+
+
+class Seeing(Controls):
+    """The code of an action is told by the corner of the frame that it is taken at."""
+
+    @property
+    def reads_frames(self) -> bool:
+        return True
+
+    def codes_of(
+        self, action: torch.Tensor, before: torch.Tensor | None = None, frames: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        assert frames is not None
+        return (255 * frames[:, 0, 0, 0]).round().long() % NUM_CODES
+
+
+def test_actions_are_read_beside_the_frame_that_is_seen(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    controls = Seeing("discrete", ("left", "right", "up"), (), (), NUM_CODES)
+    monkeypatch.setattr("genie_lite.rl.dream.action_controls", lambda run: controls)
+    env = make(run, actions="real")
+    frame, _ = env.reset(seed=0)
+    for _ in range(4):
+        wanted = int(frame[0, 0, 0]) % NUM_CODES
+        frame, *_, info = env.step(1)
+        assert info["code"] == wanted
 
 
 def test_vectors_are_read_beside_the_one_before_where_they_are_to_be(
