@@ -161,6 +161,13 @@ def test_a_cell_is_made_once_and_measured_as_far_as_it_is_asked(
         latent_actions.main([words[0], asked, "clips=3", *words[1:], "--only", "_0_"])
     assert "was made with clips=2, now it is 3" in capsys.readouterr().err
 
+    # A setting that came later, and that nothing here depends on, is no other setting.
+    before = json.loads(result_file.read_text())
+    del before["made_from"]["recipe"]["adapt"]["prior_steps"]
+    result_file.write_text(json.dumps(before))
+    latent_actions.main([words[0], asked, *words[1:], "--only", "_0_"])
+    assert "done before" in capsys.readouterr().err
+
     # Another machine that is given the results has nothing to do, and tells the same.
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
