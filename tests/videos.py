@@ -54,7 +54,15 @@ def drifting(num: int, height: int, width: int) -> np.ndarray:
     return np.where(np.broadcast_to(disc, frames.shape[:3])[..., None], 230, frames).astype(np.uint8)
 
 
-def write_foreign(
+def write_foreign(path: Path, frames: np.ndarray, **how: Any) -> Path:
+    """See `_write_foreign`. On a busy machine x265 has once made a header that no container takes: it is asked again."""
+    try:
+        return _write_foreign(path, frames, **how)
+    except av.PatchWelcomeError:
+        return _write_foreign(path, frames, **how)
+
+
+def _write_foreign(
     path: Path,
     frames: np.ndarray,
     *,
