@@ -7,6 +7,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.error import PatchWelcomeError
 
 from genie_lite.data.video.codec import encode_mp4
 
@@ -55,10 +56,10 @@ def drifting(num: int, height: int, width: int) -> np.ndarray:
 
 
 def write_foreign(path: Path, frames: np.ndarray, **how: Any) -> Path:
-    """See `_write_foreign`. On a busy machine x265 has once made a header that no container takes: it is asked again."""
+    """See `_write_foreign`. x265 on a busy machine has made a header that no container takes: it is asked again."""
     try:
         return _write_foreign(path, frames, **how)
-    except av.PatchWelcomeError:
+    except PatchWelcomeError:
         return _write_foreign(path, frames, **how)
 
 
