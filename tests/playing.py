@@ -53,6 +53,26 @@ class ToyControls(Controls):
 
 
 @dataclass(frozen=True)
+class SeeingControls(Controls):
+    """The code of an action is told by the corner of the frame that it is taken at."""
+
+    @property
+    def reads_frames(self) -> bool:
+        """Always."""
+        return True
+
+    def codes_of(
+        self,
+        action: torch.Tensor,
+        before: torch.Tensor | None = None,
+        frames: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """The corner's red, in so many parts."""
+        assert frames is not None
+        return (255 * frames[:, 0, 0, 0]).round().long() % self.num_codes
+
+
+@dataclass(frozen=True)
 class ArmControls(Controls):
     """A vector of two components; the code is told by the first, and by whether the second has grown."""
 

@@ -3,13 +3,12 @@
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from genie_lite.errors import UserError
 from genie_lite.play import exports
@@ -152,26 +151,11 @@ def test_actions_become_codes(tmp_path: Path) -> None:
     perform(playing.offer(tmp_path, game=True), scene)
 
 
-@dataclass(frozen=True)
-class SeeingControls(playing.ToyControls):
-    """The code of an action is told by the corner of the frame that it is taken at."""
-
-    @property
-    def reads_frames(self) -> bool:
-        return True
-
-    def codes_of(
-        self, action: torch.Tensor, before: torch.Tensor | None = None, frames: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        assert frames is not None
-        return (255 * frames[:, 0, 0, 0]).round().long() % self.num_codes
-
-
 def test_an_action_means_what_the_frame_before_it_says(tmp_path: Path) -> None:
     """Also from a moment in the past, and where a policy chooses."""
 
     async def scene(offer: Offer, engine: Engine) -> None:
-        controls = SeeingControls("discrete", playing.MOVES, (), (), offer.world.num_codes)
+        controls = playing.SeeingControls("discrete", playing.MOVES, (), (), offer.world.num_codes)
         game = await game_of(replace(offer, controls=controls), engine)
         seen = [offer.starts.frames(0)[-1]]
         for wanted in (Act(type="act", action=0), Act(type="act", driver="brightest")) * 2:

@@ -26,6 +26,7 @@ from genie_lite.rl.starts import Shots
 from genie_lite.rl.world_env import WorldEnv
 from genie_lite.steer import Ride, play
 from tests.dreams import NUM_CODES, write_run
+from tests.playing import SeeingControls
 
 CODES = [0, 2, 1, 3, 3, 0, 2]
 NOISE = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
@@ -207,22 +208,8 @@ def test_real_actions_become_codes(run: Path, monkeypatch: pytest.MonkeyPatch) -
         env.step(3)
 
 
-class Seeing(Controls):
-    """The code of an action is told by the corner of the frame that it is taken at."""
-
-    @property
-    def reads_frames(self) -> bool:
-        return True
-
-    def codes_of(
-        self, action: torch.Tensor, before: torch.Tensor | None = None, frames: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        assert frames is not None
-        return (255 * frames[:, 0, 0, 0]).round().long() % NUM_CODES
-
-
 def test_actions_are_read_beside_the_frame_that_is_seen(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    controls = Seeing("discrete", ("left", "right", "up"), (), (), NUM_CODES)
+    controls = SeeingControls("discrete", ("left", "right", "up"), (), (), NUM_CODES)
     monkeypatch.setattr("genie_lite.rl.dream.action_controls", lambda run: controls)
     env = make(run, actions="real")
     frame, _ = env.reset(seed=0)
