@@ -82,11 +82,12 @@ def gather(
         UserError: no source is a demonstration, no frame has a label (the sources' names differ), fewer than
             two transitions do, or a game's transition spans more than one frame of its video.
     """
+    demonstrated = _demonstrated(latents.source, config.demonstrations)
     where = join(footage.source, footage.frame_index, latents.source, latents.frame_index)
-    latents = latents.select(latents.valid & (where >= 0) & footage.has_next[where])
-    watched = _watched(footage, latents.select(latents.split == "train"))
-    latents = latents.select(_demonstrated(latents.source, config.demonstrations))
-    rows = join(footage.source, footage.frame_index, latents.source, latents.frame_index)
+    seen = latents.valid & (where >= 0) & footage.has_next[where]
+    in_train, chosen = seen & (latents.split == "train"), seen & demonstrated
+    watched = Watched(where[in_train], torch.from_numpy(latents.code[in_train]).long())
+    latents, rows = latents.select(chosen), where[chosen]
     label_of = labels.locate(latents.source, latents.frame_index)
     known, train = label_of >= 0, latents.split == "train"
     if (known & train).sum() < 2:
@@ -112,11 +113,6 @@ def gather(
         known=known,
         labelled=budget.locate(latents.source, latents.frame_index) >= 0,
     )
-
-
-def _watched(footage: Footage, latents: Latents) -> Watched:
-    rows = join(footage.source, footage.frame_index, latents.source, latents.frame_index)
-    return Watched(rows, torch.from_numpy(latents.code).long())
 
 
 def draw_budget(usable: Labels, config: AdaptConfig, seed: int) -> Labels:

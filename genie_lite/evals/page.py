@@ -262,14 +262,10 @@ def _rollout(tree: Tree) -> dict[str, Any] | None:
         ("World, sampled", "psnr_db", "ssim", OURS),
         ("Copying the last frame", "copy_last_psnr_db", "copy_last_ssim", PLAIN),
     )
-    lines = []
-    for label, name, _, style in arms:
-        intervals = {t: rollout["interval"][name][t] for t in horizons}
-        band = [
-            (int(t), each["low"], each["high"]) for t, each in intervals.items() if each["low"] is not None
-        ]
-        points = [(int(t), rollout[name][t]) for t in horizons]
-        lines.append(Line(label, points, style, band, marked=True))
+    lines = [
+        _line_by_t(label, {t: rollout["interval"][name][t] for t in horizons}, style)
+        for label, name, _, style in arms
+    ]
     return {
         "horizons": horizons,
         "arms": [
@@ -291,13 +287,16 @@ def _control(tree: Tree) -> dict[str, Any] | None:
     control = tree.get("control")
     if not control:
         return None
-    points = [(int(t), each["mean"]) for t, each in control["by_t"].items()]
-    band = [
-        (int(t), each["low"], each["high"]) for t, each in control["by_t"].items() if each["low"] is not None
-    ]
-    zero = Line("no control", [(points[0][0], 0.0), (points[-1][0], 0.0)], PLAIN)
-    line = Line("ΔtPSNR", points, OURS, band, marked=True)
-    return {"chart": line_chart([zero, line], T_LABEL, "ΔtPSNR in dB by t", [t for t, _ in points])}
+    line = _line_by_t("ΔtPSNR", control["by_t"], OURS)
+    times = [t for t, _ in line.points]
+    zero = Line("no control", [(times[0], 0.0), (times[-1], 0.0)], PLAIN)
+    return {"chart": line_chart([zero, line], T_LABEL, "ΔtPSNR in dB by t", times)}
+
+
+def _line_by_t(name: str, by_t: Tree, style: int) -> Line:
+    """The means of intervals by t, in front of the intervals that there are."""
+    band = [(int(t), each["low"], each["high"]) for t, each in by_t.items() if each["low"] is not None]
+    return Line(name, [(int(t), each["mean"]) for t, each in by_t.items()], style, band, marked=True)
 
 
 def _drive(tree: Tree) -> dict[str, Any] | None:
@@ -311,16 +310,7 @@ def _drive(tree: Tree) -> dict[str, Any] | None:
         ("Actions of other moments", drive["drawn_psnr_db"], PLAIN),
     )
     rows = [(name, by_t, style) for name, by_t, style in arms if by_t]
-    lines = [
-        Line(
-            name,
-            [(int(t), each["mean"]) for t, each in by_t.items()],
-            style,
-            [(int(t), each["low"], each["high"]) for t, each in by_t.items() if each["low"] is not None],
-            marked=True,
-        )
-        for name, by_t, style in rows
-    ]
+    lines = [_line_by_t(name, by_t, style) for name, by_t, style in rows]
     horizons = list(drive["psnr_db"])
     return {
         "horizons": horizons,
@@ -330,7 +320,6 @@ def _drive(tree: Tree) -> dict[str, Any] | None:
         "lines": lines,
         "episodes": drive["psnr_db"][horizons[0]]["num"],
         "map": drive.get("map"),
-        "blind": (drive.get("map") or {}).get("blind_accuracy"),
     }
 
 

@@ -73,20 +73,24 @@ def frames_of(samples: Iterable[Sample], labels: Labels) -> UInt8[np.ndarray, "r
     """The first frame of every row that `label_transitions` makes of the same shots, in the same order."""
     parts = []
     for sample in samples:
-        native = np.asarray(sample.meta["source_frames"][:-1], dtype=np.int64)
-        known = labels.locate(np.full(len(native), sample.meta["source"]), native) >= 0
-        if known.any():
+        *_, rows = _located(sample, labels)
+        if (known := rows >= 0).any():
             parts.append(sample.whole()[:-1][known])
     return np.concatenate(parts)
+
+
+def _located(sample: Sample, labels: Labels) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of every transition of a shot: its first frame in the source, the source, and its row of the labels or -1."""
+    native = np.asarray(sample.meta["source_frames"][:-1], dtype=np.int64)
+    episode = np.full(len(native), sample.meta["source"])
+    return native, episode, labels.locate(episode, native)
 
 
 def _of_shot(
     lam: LatentActionModel, sample: Sample, labels: Labels, device: torch.device | str
 ) -> Transitions:
     code = lam.encode(to_frames(sample.whole()[None]).to(device))
-    native = np.asarray(sample.meta["source_frames"][:-1], dtype=np.int64)
-    episode = np.full(len(native), sample.meta["source"])
-    rows = labels.locate(episode, native)
+    native, episode, rows = _located(sample, labels)
     known = rows >= 0
     if labels.kind == "discrete":
         _expect_single_frames(sample, known)
