@@ -197,7 +197,8 @@ class Sandbox:
         return self.memory_bytes + 3 * num_frames * 3 * self._config.size_px**2
 
     def _receive(self, connection: Connection, end_s: float) -> bytes:
-        if not connection.poll(max(0.0, min(self.silence_s, end_s - time.monotonic()))):
+        left_s = end_s - time.monotonic()  # a child that always has an answer ready is given up no later
+        if left_s <= 0 or not connection.poll(min(self.silence_s, left_s)):
             raise TimeoutError
         return connection.recv_bytes()
 
